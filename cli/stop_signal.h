@@ -1,0 +1,14 @@
+// SIGINT and SIGTERM as a flag that a training run looks at between steps.
+// Not for: other signals, or commands that have nothing to save.
+#pragma once
+
+#include <atomic>
+
+namespace headway::cli {
+
+/// Installs handlers for SIGINT and SIGTERM and returns the flag they set. Further ones change
+/// nothing, since `timeout` and shells send them twice; SIGQUIT (Ctrl-\) still ends the process at
+/// once.
+const std::atomic<bool>& stop_on_signals();
+
+}  // namespace headway::cli

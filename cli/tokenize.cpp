@@ -1,0 +1,138 @@
+// `headway tokenize`: text to ids and back, once or line by line.
+#include <charconv>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+
+#include "cli/command.h"
+#include "headway/base/error.h"
+#include "headway/base/file_util.h"
+#include "headway/text/tokenizer_factory.h"
+
+namespace headway::cli {
+namespace {
+
+struct Options {
+  std::string tokenizer;
+  std::string text;
+  std::string file;
+  bool jsonl = false;
+  bool special = false;
+  bool decode = false;
+  bool json = false;
+};
+
+constexpr int64_t kLargestFile = int64_t{1} << 32;
+
+/// Ids separated by commas or white space.
+std::vector<int64_t> parse_ids(const std::string& text) {
+  std::vector<int64_t> ids;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at != end) {
+    if (*at == ',' || std::isspace(static_cast<unsigned char>(*at))) {
+      ++at;
+      continue;
+    }
+    int64_t id = 0;
+    const auto parsed = std::from_chars(at, end, id);
+    if (parsed.ec != std::errc()) {
+      throw ConfigError("[tokenize] ids = '" + std::string(at, std::min(end, at + 20)) +
+                        "', allowed integers separated by commas or spaces");
+    }
+    ids.push_back(id);
+    at = parsed.ptr;
+  }
+  return ids;
+}
+
+Json offsets_json(const std::vector<text::Offset>& offsets) {
+  Json list = Json::array();
+  for (const text::Offset& offset : offsets) list.push_back({offset.begin, offset.end});
+  return list;
+}
+
+Json encoded_line(const text::Tokenizer& tokenizer, const std::string& text) {
+  const text::Encoding plain = tokenizer.encode_with_offsets(text, false);
+  const std::vector<int64_t> special = tokenizer.encode(text, true);
+  return {{"ids", plain.ids},
+          {"ids_special", special},
+          {"offsets", offsets_json(plain.offsets)},
+          {"decoded", tokenizer.decode(special, false)},
+          {"decoded_skip", tokenizer.decode(special, true)}};
+}
+
+Json decoded_line(const text::Tokenizer& tokenizer, const std::vector<int64_t>& ids) {
+  Json pieces = Json::array();
+  const auto decoder = tokenizer.stream_decoder(false);
+  for (const int64_t id : ids) pieces.push_back(decoder->push(id));
+  const std::string rest = decoder->finish();
+  if (!rest.empty()) pieces.push_back(rest);
+  return {{"pieces", pieces}};
+}
+
+Json answer(const text::Tokenizer& tokenizer, const std::string& line, int64_t number) {
+  const std::string where = "stdin:" + std::to_string(number);
+  const Json request = parse_json(line, where, JsonErrors::kConfig);
+  if (request.is_object() && request.contains("text") && request["text"].is_string()) {
+    return encoded_line(tokenizer, request["text"].get<std::string>());
+  }
+  if (request.is_object() && request.contains("ids") && request["ids"].is_array()) {
+    for (const Json& id : request["ids"]) {
+      if (!id.is_number_integer())
+        throw ConfigError("[" + where + "] ids = " + json_summary(id) + ", allowed integers");
+    }
+    return decoded_line(tokenizer, request["ids"].get<std::vector<int64_t>>());
+  }
+  throw ConfigError("[" + where + "] line = " + json_summary(request) +
+                    ", allowed {\"text\": …} or {\"ids\": […]}");
+}
+
+void run_lines(const text::Tokenizer& tokenizer) {
+  std::string line;
+  for (int64_t number = 1; std::getline(std::cin, line); ++number) {
+    if (line.empty()) continue;
+    std::cout
+        << answer(tokenizer, line, number).dump(-1, ' ', false, Json::error_handler_t::replace)
+        << '\n';
+  }
+}
+
+void run(const Options& options) {
+  const auto tokenizer = text::load_tokenizer(options.tokenizer);
+  if (options.jsonl) return run_lines(*tokenizer);
+  const std::string input =
+      options.file.empty() ? options.text : read_file(options.file, kLargestFile);
+  if (options.decode) {
+    const std::vector<int64_t> ids = parse_ids(input);
+    const std::string text = tokenizer->decode(ids, !options.special);
+    if (options.json) return print_json({{"ids", ids}, {"text", text}});
+    std::cout << text << '\n';
+    return;
+  }
+  const std::vector<int64_t> ids = tokenizer->encode(input, options.special);
+  if (options.json) return print_json({{"ids", ids}, {"count", ids.size()}});
+  for (size_t i = 0; i < ids.size(); ++i) std::cout << (i == 0 ? "" : " ") << ids[i];
+  std::cout << '\n';
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("tokenize", "Text to token ids and back");
+  command->add_option("--tokenizer", options->tokenizer, "bytes, a folder, or a tokenizer file")
+      ->required();
+  auto* input = command->add_option_group("input", "what to read");
+  input->add_option("--text", options->text, "The text (with --decode: the ids)");
+  input->add_option("--file", options->file, "A file holding it");
+  input->add_flag("--jsonl", options->jsonl,
+                  "Lines {\"text\"} or {\"ids\"} on stdin, one answer a line");
+  input->require_option(1);
+  command->add_flag("--special", options->special, "Add special tokens; keep them with --decode");
+  command->add_flag("--decode", options->decode, "Ids to text");
+  command->add_flag("--json", options->json, "Machine-readable output on stdout");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace headway::cli

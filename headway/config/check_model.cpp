@@ -1,0 +1,211 @@
+// The rules of a model config that concern more than one field.
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "headway/base/fields.h"
+#include "headway/base/text_util.h"
+#include "headway/config/load.h"
+#include "headway/config/part_checks.h"
+#include "headway/config/stack.h"
+
+namespace headway::config {
+
+bool gate_bias_of(const AttentionConfig& attention) {
+  if (attention.gate_bias) return *attention.gate_bias;
+  if (attention.gate.kind == GateKind::kNone) return false;
+  return attention.qkv_bias || attention.gate.init == GateInit::kConstant;
+}
+
+NormConfig norm_of(const NormsConfig& model, const NormsOverride& block) {
+  NormConfig norm;
+  norm.kind = block.kind.value_or(model.kind);
+  norm.weight = block.weight.value_or(model.weight);
+  norm.eps = block.eps.value_or(model.eps);
+  norm.bias = block.bias.value_or(model.bias);
+  return norm;
+}
+
+std::vector<std::string> layer_blocks(const ModelConfig& model) {
+  if (!model.layers.empty()) return model.layers;
+  std::vector<std::string> pattern = model.pattern;
+  if (pattern.empty() && model.blocks.size() == 1) pattern = {model.blocks.begin()->first};
+  std::vector<std::string> names;
+  if (pattern.empty()) return names;
+  const int64_t count = model.num_layers.value_or(0);
+  for (int64_t i = 0; i < count; ++i) names.push_back(pattern[i % pattern.size()]);
+  return names;
+}
+
+namespace {
+
+class ModelChecker {
+ public:
+  ModelChecker(const ModelConfig& model, std::string path, Problems& problems)
+      : model_(model), path_(std::move(path)), problems_(problems) {}
+
+  void run() {
+    const bool elsewhere = model_.hf.has_value() || !model_.megatron.is_null();
+    if (elsewhere) {
+      check_front_door();
+      return;
+    }
+    if (!model_.hidden_size) missing("hidden_size", "an integer >= 1");
+    if (model_.blocks.empty()) missing("blocks", "a mapping of names, each to a mapping");
+    NormConfig final_norm = norm_of(model_.norms, {});
+    check_norm(final_norm, at("norms"), problems_);
+    for (const auto& [name, block] : model_.blocks) check_block(name, block);
+    check_stack();
+    check_bases();
+  }
+
+ private:
+  std::string at(std::string_view name) const { return join_path(path_, name); }
+
+  void missing(std::string_view name, std::string_view allowed) {
+    if (problems_.touches(at(name))) return;
+    problems_.add(at(name), fmt::format("missing; allowed {}", allowed));
+  }
+
+  // A model that comes from elsewhere describes no stack of its own.
+  void check_front_door() {
+    const std::string door = model_.hf ? "hf" : "megatron";
+    if (model_.hf && !model_.megatron.is_null()) {
+      problems_.add(at("megatron"), "not allowed beside hf");
+    }
+    if (!model_.megatron.is_null() && !model_.megatron.is_object()) {
+      problems_.add_value(at("megatron"), json_summary(model_.megatron), "a mapping");
+    }
+    const auto forbid = [&](bool given, std::string_view name) {
+      if (given) problems_.add(at(name), fmt::format("not allowed beside {}", door));
+    };
+    forbid(model_.hidden_size.has_value(), "hidden_size");
+    forbid(!model_.blocks.empty(), "blocks");
+    forbid(!model_.pattern.empty(), "pattern");
+    forbid(!model_.layers.empty(), "layers");
+    forbid(model_.num_layers.has_value(), "num_layers");
+    forbid(model_.rotary_base_per_layer.has_value(), "rotary_base_per_layer");
+  }
+
+  void check_block(const std::string& name, const BlockConfig& block) {
+    const std::string path = join_path(at("blocks"), name);
+    const bool sound_name = !name.empty() && name.find_first_of(".[]= \t\n") == std::string::npos &&
+                            name.size() <= 64 && !find_invalid_utf8(name);
+    if (!sound_name) {
+      problems_.add(
+          path, "block name not allowed; allowed up to 64 characters without . [ ] = or blanks");
+    }
+    if (block.norms != NormsOverride{}) {
+      check_norm(norm_of(model_.norms, block.norms), path + ".norms", problems_);
+    }
+    check_attention(block.attention, path + ".attention");
+    check_mlp(block.mlp, path + ".mlp", problems_);
+  }
+
+  void check_attention(const AttentionConfig& attention, const std::string& path) {
+    check_gate(attention.gate, gate_bias_of(attention), path, problems_);
+    if (attention.rope) check_unused_rope_fields(*attention.rope, path + ".rope", problems_);
+    const bool derived = !attention.head_dim && attention.num_heads > 0 && model_.hidden_size;
+    if (derived && *model_.hidden_size % attention.num_heads != 0) {
+      problems_.add(path + ".head_dim",
+                    fmt::format("missing; hidden_size (= {}) is not a multiple of num_heads (= {})",
+                                *model_.hidden_size, attention.num_heads));
+    }
+    const bool known = attention.head_dim || derived;
+    if (!known || problems_.touches(path + ".head_dim")) return;
+    const int64_t head_dim =
+        attention.head_dim.value_or(derived ? *model_.hidden_size / attention.num_heads : 0);
+    if (attention.rope) check_rope(*attention.rope, head_dim, path + ".rope", problems_);
+  }
+
+  void check_names(const std::vector<std::string>& names, const std::string& path) {
+    std::vector<std::string> defined;
+    for (const auto& [name, block] : model_.blocks) defined.push_back(name);
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (model_.blocks.contains(names[i])) continue;
+      field_io::report_unknown_name(index_path(path, i), Json(names[i]),
+                                    "a block name (" + join(defined, " | ") + ")", defined,
+                                    problems_);
+    }
+  }
+
+  void check_stack() {
+    if (model_.blocks.empty()) return;
+    const bool listed = !model_.layers.empty();
+    if (listed && !model_.pattern.empty()) {
+      problems_.add(at("pattern"), "not allowed beside layers");
+    }
+    if (listed && model_.num_layers && *model_.num_layers != int64_t(model_.layers.size())) {
+      problems_.add_value(at("num_layers"), std::to_string(*model_.num_layers),
+                          fmt::format("the length of layers (= {})", model_.layers.size()));
+    }
+    if (model_.layers.size() > size_t(kMaxLayers)) {
+      problems_.add_value(at("layers"), fmt::format("{} layers", model_.layers.size()),
+                          fmt::format("at most {}", kMaxLayers));
+    }
+    if (!listed) {
+      if (!model_.num_layers) missing("num_layers", "an integer >= 1 (or a list `layers`)");
+      if (model_.pattern.empty() && model_.blocks.size() > 1) {
+        missing("pattern", "a list of block names (or a list `layers`)");
+      }
+    }
+    check_names(model_.pattern, at("pattern"));
+    check_names(model_.layers, at("layers"));
+    check_unused();
+  }
+
+  void check_unused() {
+    if (model_.blocks.size() == 1 && model_.pattern.empty() && model_.layers.empty()) return;
+    std::set<std::string> used(model_.pattern.begin(), model_.pattern.end());
+    used.insert(model_.layers.begin(), model_.layers.end());
+    if (used.empty()) return;
+    for (const auto& [name, block] : model_.blocks) {
+      if (used.contains(name)) continue;
+      problems_.add(join_path(at("blocks"), name),
+                    fmt::format("defined but not used by {}; used are {}",
+                                model_.layers.empty() ? "pattern" : "layers",
+                                join({used.begin(), used.end()}, " | ")));
+    }
+  }
+
+  void check_bases() {
+    if (!model_.rotary_base_per_layer) return;
+    const std::string path = at("rotary_base_per_layer");
+    for (const std::string_view other : {"pattern", "layers", "num_layers"}) {
+      if (problems_.touches(at(other))) return;
+    }
+    if (problems_.touches(path)) return;
+    const auto& bases = *model_.rotary_base_per_layer;
+    const std::vector<std::string> names = layer_blocks(model_);
+    check_base_count(bases.size(), names.size(), path, problems_);
+    for (size_t i = 0; i < std::min(bases.size(), names.size()); ++i) {
+      const auto block = model_.blocks.find(names[i]);
+      if (block == model_.blocks.end()) continue;
+      const bool rotates = block->second.attention.rope.has_value();
+      if (rotates && !bases[i]) {
+        problems_.add_value(
+            index_path(path, i), "null",
+            fmt::format("a number > 0: layer {} (block {}) has rotary positions", i, names[i]));
+      }
+      if (!rotates && bases[i]) problems_.add(index_path(path, i), no_base_text(i, names[i]));
+    }
+  }
+
+  const ModelConfig& model_;
+  std::string path_;
+  Problems& problems_;
+};
+
+}  // namespace
+
+void check_model_rules(const ModelConfig& model, const std::string& path, Problems& problems) {
+  ModelChecker(model, path, problems).run();
+}
+
+void check_model(const ModelConfig& model, const std::string& path, Problems& problems) {
+  check_fields(model, path, problems);
+  check_model_rules(model, path, problems);
+}
+
+}  // namespace headway::config

@@ -1,0 +1,145 @@
+// From a file and overrides to a checked RunConfig; rules over data and training.
+// Not for: rules over the model (check_model.cpp).
+#include "headway/config/load.h"
+
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "headway/base/error.h"
+#include "headway/base/fields.h"
+#include "headway/base/file_util.h"
+#include "headway/config/overrides.h"
+#include "headway/config/yaml.h"
+
+namespace headway::config {
+namespace {
+
+constexpr int64_t kMaxFileBytes = int64_t{1} << 20;
+
+Json parse_document(std::string_view text, const std::string& source) {
+  if (source.ends_with(".json")) {
+    JsonLimits limits;
+    limits.max_bytes = kMaxFileBytes;
+    return parse_json(text, source, JsonErrors::kConfig, limits);
+  }
+  return parse_yaml(text, source);
+}
+
+// Where a Hugging Face folder is the model, its tokenizer is the tokenizer unless another is named.
+void fill_tokenizer(Json& document) {
+  if (!document.is_object() || !document.contains("model")) return;
+  Json& model = document["model"];
+  if (!model.is_object() || !model.contains("hf") || model.contains("tokenizer")) return;
+  if (model["hf"].is_string()) model["tokenizer"] = model["hf"];
+}
+
+class RunChecker {
+ public:
+  RunChecker(const RunConfig& run, const LoadOptions& options, Problems& problems)
+      : run_(run), options_(options), problems_(problems) {}
+
+  void run() {
+    if (!problems_.touches_above("model")) check_model_rules(run_.model, "model", problems_);
+    if (options_.needs_training) {
+      if (run_.data.train.empty()) missing("data.train", "a list of files or folders");
+      if (run_.output.empty()) missing("output", "a folder");
+    }
+    check_paths(run_.data.train, "data.train");
+    check_paths(run_.data.validation, "data.validation");
+    check_tokens();
+    check_schedule();
+  }
+
+ private:
+  void missing(const std::string& path, std::string_view allowed) {
+    if (!problems_.touches(path)) problems_.add(path, fmt::format("missing; allowed {}", allowed));
+  }
+
+  bool sound(const std::string& path) const { return !problems_.touches(path); }
+
+  void check_paths(const std::vector<std::string>& paths, const std::string& at) {
+    for (size_t i = 0; i < paths.size(); ++i) {
+      if (paths[i].empty() && sound(index_path(at, i))) {
+        problems_.add_value(index_path(at, i), "\"\"", "a file or folder");
+      }
+    }
+  }
+
+  // `part` must be a multiple of `whole`'s value.
+  void check_multiple(const std::string& path, int64_t value, const std::string& unit_path,
+                      int64_t unit) {
+    if (!sound(path) || !sound(unit_path) || unit <= 0 || value % unit == 0) return;
+    problems_.add_value(path, std::to_string(value),
+                        fmt::format("a multiple of {} (= {})", unit_path, unit));
+  }
+
+  void check_tokens() {
+    const int64_t length = run_.data.sequence_length;
+    check_multiple("train.batch_tokens", run_.train.batch_tokens, "data.sequence_length", length);
+    if (run_.train.micro_batch_tokens) {
+      check_multiple("train.micro_batch_tokens", *run_.train.micro_batch_tokens,
+                     "data.sequence_length", length);
+    }
+    const bool native = options_.needs_training && !run_.model.hf && run_.model.megatron.is_null();
+    const bool known = sound("data.sequence_length") && sound("model.max_positions");
+    if (native && known && length > run_.model.max_positions) {
+      problems_.add_value(
+          "data.sequence_length", std::to_string(length),
+          fmt::format("at most model.max_positions (= {})", run_.model.max_positions));
+    }
+  }
+
+  void check_schedule() {
+    const ScheduleConfig& schedule = run_.train.schedule;
+    const std::string warmup = "train.schedule.warmup_steps";
+    const std::string decay = "train.schedule.decay_steps";
+    if (!sound("train.steps") || !sound(warmup)) return;
+    if (schedule.warmup_steps > run_.train.steps) {
+      problems_.add_value(warmup, std::to_string(schedule.warmup_steps),
+                          fmt::format("at most train.steps (= {})", run_.train.steps));
+      return;
+    }
+    if (!schedule.decay_steps || !sound(decay)) return;
+    if (schedule.kind == ScheduleKind::kConstant) {
+      problems_.add_value(decay, std::to_string(*schedule.decay_steps), "none for kind constant");
+    } else if (*schedule.decay_steps > run_.train.steps - schedule.warmup_steps) {
+      problems_.add_value(decay, std::to_string(*schedule.decay_steps),
+                          fmt::format("at most steps - warmup_steps (= {})",
+                                      run_.train.steps - schedule.warmup_steps));
+    }
+  }
+
+  const RunConfig& run_;
+  const LoadOptions& options_;
+  Problems& problems_;
+};
+
+}  // namespace
+
+RunConfig parse_run(std::string_view text, const std::string& source,
+                    const std::vector<std::string>& overrides, const LoadOptions& options) {
+  Json document = parse_document(text, source);
+  Sources sources(source);
+  std::vector<std::string> lines;
+  apply_overrides(overrides, document, sources, lines);
+  fill_tokenizer(document);
+  Problems problems(std::move(sources));
+  RunConfig run;
+  read_fields(document, "", run, problems);
+  RunChecker(run, options, problems).run();
+  for (std::string& line : problems.lines()) lines.push_back(std::move(line));
+  if (!lines.empty()) throw ConfigError(std::move(lines));
+  return run;
+}
+
+RunConfig load_run(const std::string& path, const std::vector<std::string>& overrides,
+                   const LoadOptions& options) {
+  return parse_run(read_file(path, kMaxFileBytes), path, overrides, options);
+}
+
+Json to_json(const RunConfig& run) { return write_fields(run); }
+
+std::string to_yaml(const RunConfig& run) { return emit_yaml(to_json(run)); }
+
+}  // namespace headway::config

@@ -1,0 +1,178 @@
+// The `model:` part of a run file: named blocks, how they repeat, and everything around the stack.
+// Not for: derived values; spec::resolve turns this into a ModelSpec that states every layer.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "headway/base/json.h"
+#include "headway/config/model_parts.h"
+
+namespace headway::config {
+
+/// Where norms stand in a block: before the mixer and the MLP, or before and after each of them.
+enum class NormPlacement { kPre, kSandwich };
+
+/// Norms of the whole model, the final one included.
+struct NormsConfig {
+  static constexpr std::string_view kShorthand = "placement";
+  NormPlacement placement = NormPlacement::kPre;
+  NormKind kind = NormKind::kRms;
+  NormWeight weight = NormWeight::kPlain;
+  double eps = 1e-5;
+  bool bias = false;
+  bool operator==(const NormsConfig&) const = default;
+
+  template <class V>
+  static void fields(V& v) {
+    v.field("placement", &NormsConfig::placement,
+            "before mixer and MLP, or before and after (sandwich)");
+    v.field("kind", &NormsConfig::kind, "root mean square, or mean and variance");
+    v.field("weight", &NormsConfig::weight, "how the weight is applied");
+    v.field("eps", &NormsConfig::eps, "added to the mean square", at_least(0));
+    v.field("bias", &NormsConfig::bias, "adds a bias (kind layer only)");
+  }
+};
+
+/// Norms of one block; what is not set is taken from `model.norms`.
+struct NormsOverride {
+  static constexpr std::string_view kShorthand = "placement";
+  std::optional<NormPlacement> placement;
+  std::optional<NormKind> kind;
+  std::optional<NormWeight> weight;
+  std::optional<double> eps;
+  std::optional<bool> bias;
+  bool operator==(const NormsOverride&) const = default;
+
+  template <class V>
+  static void fields(V& v) {
+    v.field("placement", &NormsOverride::placement, "instead of model.norms.placement");
+    v.field("kind", &NormsOverride::kind, "instead of model.norms.kind");
+    v.field("weight", &NormsOverride::weight, "instead of model.norms.weight");
+    v.field("eps", &NormsOverride::eps, "instead of model.norms.eps", at_least(0));
+    v.field("bias", &NormsOverride::bias, "instead of model.norms.bias");
+  }
+};
+
+struct AttentionConfig {
+  int64_t num_heads = 0;
+  std::optional<int64_t> num_kv_heads;  // none = num_heads
+  std::optional<int64_t> head_dim;      // none = hidden_size / num_heads
+  std::optional<int64_t> v_head_dim;    // none = head_dim
+  GateConfig gate;
+  std::optional<bool> gate_bias;  // none = qkv_bias, or true when gate.init is constant
+  std::optional<int64_t> window;
+  std::optional<RopeConfig> rope = RopeConfig{};
+  std::optional<double> scale;  // none = head_dim^-0.5
+  std::optional<double> logit_softcap;
+  SinkKind sinks = SinkKind::kNone;
+  bool qk_norm = false;
+  bool qkv_bias = false;
+  bool output_bias = false;
+  bool operator==(const AttentionConfig&) const = default;
+
+  template <class V>
+  static void fields(V& v) {
+    using A = AttentionConfig;
+    v.field("num_heads", &A::num_heads, "query heads", between(1, kMaxHeads).required());
+    v.field("num_kv_heads", &A::num_kv_heads, "key/value heads; none = num_heads",
+            between(1, kMaxHeads).divides("num_heads"));
+    v.field("head_dim", &A::head_dim,
+            "channels of a query and key head; none = hidden_size / num_heads",
+            between(1, kMaxHeadDim));
+    v.field("v_head_dim", &A::v_head_dim, "channels of a value head; none = head_dim",
+            between(1, kMaxHeadDim));
+    v.field("gate", &A::gate, "sigmoid gate on the attention output");
+    v.field("gate_bias", &A::gate_bias,
+            "bias of the gate rows; none = qkv_bias, true for init constant");
+    v.field("window", &A::window, "tokens seen, the query itself included; none = all",
+            between(1, kMaxTokens));
+    v.field("rope", &A::rope, "rotary positions; none = no positions");
+    v.field("scale", &A::scale, "multiplies q·k; none = head_dim^-0.5", above(0));
+    v.field("logit_softcap", &A::logit_softcap, "c: scores become c·tanh(score / c)", above(0));
+    v.field("sinks", &A::sinks, "extra softmax logit per head: 0, or learnable");
+    v.field("qk_norm", &A::qk_norm, "norm over each query and key head before the rotation");
+    v.field("qkv_bias", &A::qkv_bias, "biases of the query, key and value projections");
+    v.field("output_bias", &A::output_bias, "bias of the output projection");
+  }
+};
+
+struct BlockConfig {
+  AttentionConfig attention;
+  MlpConfig mlp;
+  NormsOverride norms;
+  bool layer_scalar = false;
+  bool operator==(const BlockConfig&) const = default;
+
+  template <class V>
+  static void fields(V& v) {
+    v.field("attention", &BlockConfig::attention, "the mixer", Rule().required());
+    v.field("mlp", &BlockConfig::mlp, "the feed-forward part", Rule().required());
+    v.field("norms", &BlockConfig::norms, "differences from model.norms");
+    v.field("layer_scalar", &BlockConfig::layer_scalar,
+            "a stored scalar multiplies the block's output");
+  }
+};
+
+struct ModelConfig {
+  std::optional<int64_t> hidden_size;  // always given where blocks are
+  std::string tokenizer = "bytes";     // "bytes", or a folder with tokenizer.json
+  std::optional<int64_t> vocab_size;   // none = that of the tokenizer
+  bool tie_embeddings = false;
+  int64_t max_positions = 8192;
+  std::map<std::string, BlockConfig> blocks;
+  std::vector<std::string> pattern;  // block names, repeated until num_layers
+  std::optional<int64_t> num_layers;
+  std::vector<std::string> layers;  // block name of every layer, instead of pattern + num_layers
+  /// One base a layer, null for a layer without rotary positions; replaces attention.rope.base.
+  std::optional<std::vector<std::optional<double>>> rotary_base_per_layer;
+  NormsConfig norms;
+  double embedding_scale = 1.0;
+  ScaleRounding embedding_scale_rounding = ScaleRounding::kExact;
+  std::optional<double> final_softcap;
+  InitConfig init;
+  std::optional<std::string> hf;  // a Hugging Face folder instead of blocks; read by io
+  Json megatron;                  // Megatron-style arguments instead of blocks; null when absent
+  bool operator==(const ModelConfig&) const = default;
+
+  template <class V>
+  static void fields(V& v) {
+    using M = ModelConfig;
+    v.field("hidden_size", &M::hidden_size, "width of the residual stream", between(1, kMaxWidth));
+    v.field("tokenizer", &M::tokenizer, "`bytes`, or a folder with tokenizer.json",
+            Rule().not_empty());
+    v.field("vocab_size", &M::vocab_size, "rows of the embedding; none = as the tokenizer has",
+            between(1, kMaxVocab));
+    v.field("tie_embeddings", &M::tie_embeddings, "the head is the embedding transposed");
+    v.field("max_positions", &M::max_positions, "longest context the model is meant for",
+            between(1, kMaxTokens));
+    v.field("blocks", &M::blocks, "what a layer can be, by name");
+    v.field("pattern", &M::pattern, "block names, repeated until num_layers");
+    v.field("num_layers", &M::num_layers, "layers of the stack", between(1, kMaxLayers));
+    v.field("layers", &M::layers, "block name of every layer, instead of pattern and num_layers");
+    v.field("rotary_base_per_layer", &M::rotary_base_per_layer,
+            "rotary base of every layer, null for one without rotary positions", above(0));
+    v.field("norms", &M::norms, "norms of the whole model");
+    v.field("embedding_scale", &M::embedding_scale, "multiplies the embedding", above(0));
+    v.field("embedding_scale_rounding", &M::embedding_scale_rounding,
+            "keep the scale exact, or round it to the weights' dtype");
+    v.field("final_softcap", &M::final_softcap, "c: logits become c·tanh(logits / c)", above(0));
+    v.field("init", &M::init, "how weights are drawn");
+    v.field("hf", &M::hf, "folder of a Hugging Face checkpoint, instead of blocks",
+            Rule().not_empty());
+    v.field("megatron", &M::megatron, "Megatron-style arguments, instead of blocks");
+  }
+};
+
+}  // namespace headway::config
+
+namespace headway {
+
+template <>
+struct EnumTable<config::NormPlacement> {
+  static constexpr auto kEntries = std::to_array<EnumEntry<config::NormPlacement>>(
+      {{config::NormPlacement::kPre, "pre"}, {config::NormPlacement::kSandwich, "sandwich"}});
+};
+
+}  // namespace headway

@@ -1,0 +1,41 @@
+// Rules over several fields of one part of a layer, stated once for configs and for ModelSpecs.
+// Not for: single-field ranges (the field lists hold them) or rules over the whole stack
+// (check.cpp, spec/validate.cpp).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "headway/base/problems.h"
+#include "headway/config/model_parts.h"
+
+namespace headway::config {
+
+/// Channels of a head of `head_dim` that take part in the rotation: int(head_dim x fraction).
+int64_t rotated_width(const RopeConfig& rope, int64_t head_dim);
+
+/// bias and zero_centered need the kind that has them.
+void check_norm(const NormConfig& norm, const std::string& path, Problems& problems);
+
+/// The rotated width is even and positive (V19), yarn is not interleaved, ranges are not reversed.
+void check_rope(const RopeConfig& rope, int64_t head_dim, const std::string& path,
+                Problems& problems);
+
+/// No field is set that `rope.kind` does not read.
+void check_unused_rope_fields(const RopeConfig& rope, const std::string& path, Problems& problems);
+
+/// A constant gate has a bias; nothing is set without a gate. Paths are `path`.gate and
+/// `path`.gate_bias.
+void check_gate(const GateConfig& gate, bool gate_bias, const std::string& path,
+                Problems& problems);
+
+/// A limit needs two branches.
+void check_mlp(const MlpConfig& mlp, const std::string& path, Problems& problems);
+
+/// rotary_base_per_layer has one entry a layer (V14).
+void check_base_count(size_t bases, size_t layers, const std::string& path, Problems& problems);
+
+/// What V15 says about one layer that has no rotary base.
+std::string no_base_text(size_t layer, const std::string& block);
+
+}  // namespace headway::config

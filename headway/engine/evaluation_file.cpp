@@ -1,0 +1,53 @@
+// Token files in, logits, losses and gradients out. Not for: computing them.
+#include "headway/engine/evaluation_file.h"
+
+#include "headway/base/error.h"
+#include "headway/io/safetensors_file.h"
+#include "headway/io/tensor_layout.h"
+
+namespace headway::engine {
+namespace {
+
+/// Gradients per tensor on disk: the rows of the fused parameter that the file's tensor stands for.
+void add_gradients(std::map<std::string, at::Tensor>& out, const LoadedModel& loaded,
+                   const std::map<std::string, at::Tensor>& gradients) {
+  for (const io::Binding& binding : io::layout(loaded.checkpoint.spec, *loaded.checkpoint.family)) {
+    if (binding.native.size() != 1 || binding.disk.size() != 1) {
+      throw UnsupportedError("[eval] gradient of '" + binding.disk.front().name +
+                             "': this family stores it together with other tensors");
+    }
+    const io::NativeTensor& native = binding.native.front();
+    const auto found = gradients.find(native.parameter);
+    if (found == gradients.end()) continue;  // a buffer
+    const at::Tensor rows = found->second.narrow(0, native.begin, native.shape.at(0));
+    out["grad." + binding.disk.front().name] =
+        rows.reshape(binding.disk.front().shape).contiguous();
+  }
+}
+
+}  // namespace
+
+EvaluationRequest read_evaluation_request(const std::filesystem::path& path) {
+  std::map<std::string, at::Tensor> tensors = io::load_safetensors(path);
+  if (!tensors.contains("input_ids")) {
+    throw CheckpointError("[" + path.string() + "] tensor input_ids: missing, allowed int64 [B,S]");
+  }
+  EvaluationRequest request;
+  request.input_ids_BS = tensors["input_ids"];
+  if (tensors.contains("labels")) request.labels_BS = tensors["labels"];
+  return request;
+}
+
+std::map<std::string, at::Tensor> evaluation_tensors(const LoadedModel& loaded,
+                                                     const Evaluation& evaluation) {
+  std::map<std::string, at::Tensor> out;
+  if (evaluation.logits_BSV.defined()) out["logits"] = evaluation.logits_BSV;
+  if (evaluation.loss.defined()) out["loss"] = evaluation.loss;
+  for (size_t i = 0; i < evaluation.hidden_BSD.size(); ++i)
+    out["hidden." + std::to_string(i)] = evaluation.hidden_BSD[i];
+  add_gradients(out, loaded, evaluation.gradients);
+  for (auto& [name, tensor] : out) tensor = tensor.to(at::kCPU).contiguous();
+  return out;
+}
+
+}  // namespace headway::engine

@@ -1,0 +1,39 @@
+// Scores token batches: logits, loss, gradients and hidden states of one forward and backward.
+// Not for: training (trainer.h) or choosing tokens (generator.h).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "headway/nn/transformer.h"
+
+namespace headway::engine {
+
+struct EvaluationRequest {
+  at::Tensor input_ids_BS;  // int64
+  at::Tensor labels_BS;     // int64 or undefined; -100 ignored; position t predicts labels[:, t+1]
+  bool logits = true;
+  bool gradients = false;   // needs labels
+  bool hidden = false;
+};
+
+struct Evaluation {
+  at::Tensor logits_BSV;
+  at::Tensor loss;  // [] mean over counted labels; undefined without labels
+  std::map<std::string, at::Tensor> gradients;    // by parameter name of the inventory
+  std::vector<at::Tensor> hidden_BSD;             // residual stream after every layer
+};
+
+/// Every row of the batch is one sequence from position 0.
+/// Errors: ShapeError (dtype, shape, ids outside the vocabulary).
+Evaluation evaluate(nn::Transformer& model, const EvaluationRequest& request);
+
+/// Labels of packed tokens from labels aligned with the inputs: out[b,t] = labels[b,t+1], the last
+/// -100.
+at::Tensor shift_labels(const at::Tensor& labels_BS);
+
+}  // namespace headway::engine

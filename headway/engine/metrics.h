@@ -1,0 +1,49 @@
+// The file metrics.jsonl of a run: one JSON object a line, cut back when a run resumes.
+// Not for: showing progress (observer.h) or deciding when to measure (trainer.h).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace headway::engine {
+
+/// What is known after a step. Step 0 is the state before training: only `val_loss` and
+/// `peak_bytes`; the others are null there.
+struct StepMetrics {
+  std::int64_t step = 0;
+  std::optional<double> loss;           // mean cross-entropy of the step's tokens, in nats
+  std::optional<double> lr;             // of this step
+  std::optional<double> grad_norm;      // global, before clipping
+  std::optional<double> tokens_per_s;   // of the step alone, without evaluation and checkpoints
+  std::int64_t peak_bytes = 0;          // most memory the process (or the GPU) has held so far
+  std::optional<double> share_of_peak;  // model FLOPs of the step per second / measured GEMM peak
+  std::optional<double> val_loss;       // left out where no evaluation ran
+};
+
+/// One line, without the newline.
+std::string to_json_line(const StepMetrics& metrics);
+
+/// Lines reach the file whole: each is one write at its end.
+class MetricsFile {
+ public:
+  /// Keeps the lines of `path` with step <= `last_step` (none for -1) and drops everything else,
+  /// also what a killed run left of a line. Errors: CheckpointError (cannot be read or written).
+  MetricsFile(const std::filesystem::path& path, std::int64_t last_step);
+  ~MetricsFile();
+  MetricsFile(const MetricsFile&) = delete;
+  MetricsFile& operator=(const MetricsFile&) = delete;
+
+  void append(const StepMetrics& metrics);
+  /// Everything appended is on disk afterwards.
+  void sync();
+
+ private:
+  [[noreturn]] void fail(const char* action) const;
+
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+};
+
+}  // namespace headway::engine

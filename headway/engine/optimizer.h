@@ -1,0 +1,75 @@
+// AdamW over the parameters of a model, with decay by row segment, global-norm clipping and fp32
+// masters. Not for: learning rates (schedule.h) or files (trainer_state.h writes state()).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "headway/config/run_config.h"
+#include "headway/nn/parameters.h"
+
+namespace headway::engine {
+
+/// m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g²;  w <- w - lr (m̂ / (sqrt(v̂) + eps) + decay·w)
+/// with bias-corrected m̂ and v̂. Moments in fp32 (fp64 for fp64). Parameters in 16 bits keep fp32
+/// masters, and their gradients add up in fp32.
+/// Source: Loshchilov & Hutter 2019. Test: tests/unit/engine/optimizer_test.cpp
+class Optimizer {
+ public:
+  /// Looks after every parameter that requires a gradient; whether rows decay is the inventory's
+  /// decision.
+  Optimizer(const nn::Parameters& parameters, const config::OptimizerConfig& config);
+
+  /// After each backward: moves 16-bit gradients into the fp32 sums. Does nothing for wider
+  /// parameters.
+  void collect();
+
+  /// Global norm of all gradients before clipping, fp64 over fixed blocks. A norm above config.clip
+  /// makes the next step() scale the gradients to it. A parameter that the loss did not reach
+  /// counts as zero. Errors: NonFiniteError naming the parameter nearest to the loss whose gradient
+  /// is not finite.
+  double clip();
+
+  /// One update; `step` counts from 1. Changes nothing for parameters without a gradient.
+  void step(int64_t step, double lr);
+
+  /// Forgets all gradients.
+  void zero_grad();
+
+  /// Handles, not copies: exp_avg.<parameter>, exp_avg_sq.<parameter>, and master.<parameter> where
+  /// there is one.
+  std::map<std::string, at::Tensor> state() const;
+
+  /// After state() was loaded: writes the masters' rounded values into the parameters.
+  void publish_masters();
+
+ private:
+  struct Entry {
+    std::string name;
+    at::Tensor parameter;
+    at::Tensor master;  // the parameter itself when it is wide
+    at::Tensor exp_avg;
+    at::Tensor exp_avg_sq;
+    at::Tensor sum;  // fp32 gradient sum of a 16-bit parameter
+    struct Run {
+      int64_t begin;
+      int64_t rows;
+      bool decay;
+    };
+    std::vector<Run> runs;  // consecutive segments of equal decay, merged
+    bool is_narrow() const { return !master.is_same(parameter); }
+  };
+  at::Tensor gradient_of(const Entry& entry) const;
+  [[noreturn]] void throw_non_finite(const std::vector<at::Tensor>& gradients, double norm) const;
+  void update(const std::vector<Entry*>& entries, bool decay, int64_t step, double lr) const;
+
+  config::OptimizerConfig config_;
+  std::vector<Entry> entries_;
+  double gradient_divisor_ = 1.0;
+};
+
+}  // namespace headway::engine

@@ -1,0 +1,196 @@
+// Dispatch of probe modules, and the tensors and metadata of a probe file.
+// Not for: the modules themselves (probe_attention.cpp, probe_gpt.cpp, probe_rope.cpp).
+#include "headway/engine/probe.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <ATen/Functions.h>
+#include <fmt/format.h>
+
+#include "headway/base/error.h"
+#include "headway/base/text_util.h"
+#include "headway/engine/probe_input.h"
+#include "headway/io/megatron_layout.h"
+
+namespace headway::engine {
+namespace {
+
+constexpr std::string_view kParameter = "param.";
+
+at::ScalarType dtype_of(const ProbeRequest& request) {
+  if (request.dtype) return *request.dtype;
+  const auto hidden = request.tensors.find("hidden_states");
+  if (hidden != request.tensors.end()) return hidden->second.scalar_type();
+  for (const auto& [name, tensor] : request.tensors) {
+    if (name.starts_with(kParameter) && tensor.is_floating_point()) return tensor.scalar_type();
+  }
+  for (const auto& [name, tensor] : request.tensors) {
+    if (tensor.is_floating_point()) return tensor.scalar_type();
+  }
+  return at::kDouble;
+}
+
+void merge(Json& arguments, const Json& more, const std::string& where) {
+  if (more.is_null()) return;
+  if (!more.is_object())
+    throw ConfigError(where + " = " + json_summary(more) + ": allowed a mapping");
+  for (const auto& [key, value] : more.items()) {
+    if (!arguments.contains(key)) {
+      arguments[key] = value;
+    } else if (arguments[key] != value) {
+      throw ConfigError(fmt::format("{}.{} = {}: contradicts {} of config", where, shorten(key),
+                                    json_summary(value), json_summary(arguments[key])));
+    }
+  }
+}
+
+/// A parameter's tensor in Megatron's row order, or back.
+at::Tensor reordered(const at::Tensor& tensor, const std::string& parameter,
+                     const spec::ModelSpec& spec, bool to_megatron) {
+  const int64_t layer = io::interleaved_layer(parameter);
+  if (layer < 0) return tensor;
+  const io::QkvHeads heads = io::qkv_heads(*spec::attention_of(spec.layers.at(layer)));
+  return to_megatron ? io::qkv_to_megatron(tensor, heads) : io::qkv_from_megatron(tensor, heads);
+}
+
+}  // namespace
+
+ProbeInput::ProbeInput(const ProbeRequest& request)
+    : request_(request), dtype_(dtype_of(request)) {}
+
+at::Tensor ProbeInput::tensor(const std::string& name) const {
+  const auto found = request_.tensors.find(name);
+  if (found == request_.tensors.end()) {
+    throw CheckpointError("[probe] tensor " + name + ": missing from the probe file");
+  }
+  return found->second.is_floating_point() ? found->second.to(dtype_) : found->second;
+}
+
+std::string ProbeInput::text(const std::string& key) const {
+  const auto found = request_.metadata.find(key);
+  return found == request_.metadata.end() ? std::string() : found->second;
+}
+
+Json ProbeInput::config() const {
+  if (request_.config) return *request_.config;
+  const std::string given = text("config");
+  if (given.empty()) {
+    throw ConfigError("[probe] config: missing; allowed metadata `config` or --config FILE.json");
+  }
+  return parse_json(given, "metadata config", JsonErrors::kConfig);
+}
+
+Json ProbeInput::arguments() const {
+  Json arguments = config();
+  if (!arguments.is_object()) {
+    throw ConfigError("[probe] config = " + json_summary(arguments) + ": allowed a mapping");
+  }
+  const Json injected = arguments.value("_injected_attributes", Json());
+  arguments.erase("_injected_attributes");
+  merge(arguments, injected, "_injected_attributes");
+  const std::string model = text("gpt_model_arguments");
+  if (!model.empty()) {
+    merge(arguments, parse_json(model, "metadata gpt_model_arguments", JsonErrors::kConfig),
+          "gpt_model_arguments");
+  }
+  return arguments;
+}
+
+int64_t ProbeInput::layer_number() const {
+  const std::string given = text("layer_number");
+  if (given.empty()) return 1;
+  int64_t number = 0;
+  const char* end = given.data() + given.size();
+  const auto read = std::from_chars(given.data(), end, number);
+  if (read.ec != std::errc() || read.ptr != end || number < 1) {
+    throw ConfigError("[probe] layer_number = " + shorten(given) + ", allowed an integer >= 1");
+  }
+  return number;
+}
+
+void ProbeInput::check_surplus(const std::set<std::string>& used) const {
+  for (const auto& [name, tensor] : request_.tensors) {
+    if (!name.starts_with(kParameter) || used.contains(name)) continue;
+    const bool norm = name.find("q_layernorm") != std::string::npos ||
+                      name.find("k_layernorm") != std::string::npos;
+    if (norm) {
+      throw ConfigError("[probe] qk_layernorm = false: the file has " + name +
+                        "; allowed only with qk_layernorm");
+    }
+    throw CheckpointError("[probe] tensor " + name + ": no parameter of this module");
+  }
+}
+
+void ProbeInput::load(nn::Parameters& parameters, const spec::ModelSpec& spec,
+                      const std::string& scope, const std::string& prefix,
+                      std::set<std::string> used) const {
+  at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters.specs().size(); ++i) {
+    const std::string& name = parameters.specs()[i].name;
+    if (!name.starts_with(scope)) continue;
+    const std::string file_name =
+        std::string(kParameter) + io::megatron_name(name).substr(prefix.size());
+    at::Tensor target = parameters.tensors()[i];
+    const at::Tensor given = reordered(tensor(file_name), name, spec, false);
+    if (given.sizes() != target.sizes()) {
+      throw ShapeError(fmt::format("[probe] {} has {} elements in {} axes, allowed shape {}",
+                                   file_name, given.numel(), given.dim(),
+                                   Json(parameters.specs()[i].shape).dump()));
+    }
+    target.copy_(given);
+    used.insert(file_name);
+  }
+  check_surplus(used);
+}
+
+void ProbeInput::add_gradients(ProbeOutput& out, const nn::Parameters& parameters,
+                               const spec::ModelSpec& spec, const std::string& scope,
+                               const std::string& prefix) const {
+  for (size_t i = 0; i < parameters.specs().size(); ++i) {
+    const std::string& name = parameters.specs()[i].name;
+    const at::Tensor& grad = parameters.tensors()[i].grad();
+    if (!name.starts_with(scope) || !grad.defined()) continue;
+    out["grad." + io::megatron_name(name).substr(prefix.size())] =
+        reordered(grad, name, spec, true);
+  }
+}
+
+void ProbeInput::refuse(const std::vector<std::string>& names, const std::string& why) const {
+  for (const std::string& name : names) {
+    if (has(name)) throw UnsupportedError("[probe] tensor " + name + ": " + why);
+  }
+}
+
+std::map<std::string, at::Tensor> probe(const ProbeRequest& request) {
+  static const std::vector<std::string> kLater = {"cross_attention",
+                                                  "gated_delta_net",
+                                                  "gated_delta_rule",
+                                                  "causal_conv1d",
+                                                  "gated_rms_norm",
+                                                  "mla",
+                                                  "dsa",
+                                                  "router",
+                                                  "moe_layer",
+                                                  "qk_clip",
+                                                  "static_cache"};
+  const ProbeInput input(request);
+  ProbeOutput out;
+  if (request.module == "self_attention") {
+    out = probe_attention(input);
+  } else if (request.module == "gpt_model") {
+    out = probe_gpt(input);
+  } else if (request.module == "rope") {
+    out = probe_rope(input);
+  } else if (std::find(kLater.begin(), kLater.end(), request.module) != kLater.end()) {
+    throw UnsupportedError("[probe] module = " + request.module +
+                           ": not in this build; allowed self_attention | gpt_model | rope");
+  } else {
+    throw ConfigError("[probe] module = '" + shorten(request.module) +
+                      "', allowed self_attention | gpt_model | rope");
+  }
+  for (auto& [name, tensor] : out) tensor = tensor.detach().contiguous();
+  return out;
+}
+
+}  // namespace headway::engine

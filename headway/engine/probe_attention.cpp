@@ -1,0 +1,165 @@
+// Megatron's SelfAttention: hidden [s,b,h] in and out, its output bias apart.
+// Legend: S sequence, B batch, D hidden, T = B·S packed tokens.
+#include <ATen/Functions.h>
+
+#include "headway/base/error.h"
+#include "headway/base/text_util.h"
+#include "headway/engine/probe_input.h"
+#include "headway/nn/attention.h"
+
+namespace headway::engine {
+namespace {
+
+constexpr const char* kScope = "layers.0.mixer.";
+constexpr const char* kPrefix = "decoder.layers.0.self_attention.";
+
+/// The smallest model that holds this attention: Parameters are allocated for models.
+spec::ModelSpec around(const spec::AttentionSpec& attention, int64_t hidden_size) {
+  spec::ModelSpec model;
+  model.hidden_size = hidden_size;
+  model.max_positions = 1;
+  model.embedding.vocab_size = 1;
+  model.head.tied = true;
+  model.rope_precision = spec::RopePrecision::kModelDtype;
+  spec::LayerSpec layer;
+  layer.block = "attention";
+  layer.mixer = attention;
+  spec::DenseMlpSpec mlp;
+  mlp.intermediate_size = 1;
+  layer.mlp = mlp;
+  model.layers.push_back(layer);
+  return model;
+}
+
+ops::AttentionRule rule_of(const ProbeInput& input, const spec::MegatronConfig& config) {
+  const std::string mask = input.text("mask");
+  const bool open = mask == "none" || mask == "no_mask";
+  if (!open && !mask.empty() && mask != "causal") {
+    throw UnsupportedError("[probe] mask = " + shorten(mask) +
+                           ": not in this build; allowed causal | none");
+  }
+  input.refuse({"attention_mask"}, "masks given as tensors are not in this build");
+  if (const auto window = spec::layer_window(config, input.layer_number())) {
+    return {(*window)[0], (*window)[1]};
+  }
+  return {-1, open ? -1 : 0};
+}
+
+double concentration(const ProbeInput& input, const spec::MegatronConfig& config) {
+  if (config.yarn_rotary_scaling_factor) {
+    return spec::yarn_concentration(*config.yarn_rotary_scaling_factor, config.yarn_mscale,
+                                    config.yarn_mscale_all_dim);
+  }
+  const std::string text = input.text("rope");
+  if (!text.starts_with("{")) return 1.0;
+  const Json json = parse_json(text, "metadata rope", JsonErrors::kConfig);
+  return parse_probe_rope(json, "rope").rope.attention_factor.value_or(1.0);
+}
+
+/// The rotary spec of the file: `rope` of the metadata, else what the arguments say of positions.
+std::optional<spec::RopeSpec> rope_of(const ProbeInput& input, const Json& arguments,
+                                      const spec::AttentionSpec& attention) {
+  const std::string text = input.text("rope");
+  if (text == "none") return std::nullopt;
+  if (text.empty()) {
+    const bool said = arguments.contains("position_embedding_type") ||
+                      arguments.contains("rotary_base_per_layer");
+    return said ? attention.rope : std::nullopt;
+  }
+  const Json json = text.starts_with("{") ? parse_json(text, "metadata rope", JsonErrors::kConfig)
+                                          : Json{{"kind", text}};
+  ProbeRope given = parse_probe_rope(json, "rope");
+  if (given.interpolation != 1.0) {
+    given.rope.kind = spec::RopeKind::kLinear;
+    given.rope.factor = given.interpolation;
+  }
+  return given.rope;
+}
+
+std::shared_ptr<nn::RotaryTable> rotary_of(const ProbeInput& input,
+                                           const spec::MegatronConfig& config,
+                                           const spec::AttentionSpec& attention) {
+  if (spec::layer_skips_rope(config, input.layer_number())) return nullptr;
+  if (input.has("rotary_pos_emb")) {
+    const auto layout =
+        config.rotary_interleaved ? spec::RopeLayout::kInterleaved : spec::RopeLayout::kHalf;
+    const at::Tensor angles = angles_of(input.tensor("rotary_pos_emb"), config.rotary_interleaved);
+    return std::make_shared<nn::RotaryTable>(
+        nn::RotaryTable::from_angles(angles, concentration(input, config), layout));
+  }
+  if (!attention.rope) return nullptr;
+  return std::make_shared<nn::RotaryTable>(*attention.rope, attention.head_dim,
+                                           spec::RopePrecision::kModelDtype, input.dtype(),
+                                           at::kCPU);
+}
+
+/// One sequence a column of the batch, or the boundaries that the file gives.
+ops::Sequences sequences_of(const ProbeInput& input, const at::Tensor& hidden_SBD) {
+  if (!input.has("cu_seqlens")) {
+    return ops::equal_sequences(hidden_SBD.size(1), hidden_SBD.size(0));
+  }
+  const at::Tensor given = input.tensor("cu_seqlens").to(at::kLong).contiguous();
+  std::vector<int64_t> boundaries(given.data_ptr<int64_t>(),
+                                  given.data_ptr<int64_t>() + given.numel());
+  if (hidden_SBD.size(1) != 1 || boundaries.empty() || boundaries.back() != hidden_SBD.size(0)) {
+    throw ShapeError(
+        "[probe] cu_seqlens: allowed only for hidden_states [tokens,1,hidden], ending "
+        "at tokens (= " +
+        std::to_string(hidden_SBD.size(0)) + ")");
+  }
+  return ops::packed_sequences(std::move(boundaries));
+}
+
+void check_layer_number(const ProbeInput& input, const spec::MegatronConfig& config) {
+  if (input.layer_number() <= config.num_layers) return;
+  throw ConfigError("[probe] layer_number = " + std::to_string(input.layer_number()) +
+                    ", allowed 1 to num_layers (= " + std::to_string(config.num_layers) + ")");
+}
+
+}  // namespace
+
+ProbeOutput probe_attention(const ProbeInput& input) {
+  const Json arguments = input.arguments();
+  const spec::MegatronConfig config = spec::read_megatron(arguments, "config");
+  check_layer_number(input, config);
+  spec::AttentionSpec attention = spec::layer_attention(config, input.layer_number());
+  attention.output_bias = false;  // returned apart
+  if (!spec::layer_skips_rope(config, input.layer_number())) {
+    attention.rope = rope_of(input, arguments, attention);
+  }
+  const at::Tensor hidden = input.tensor("hidden_states").detach().clone().set_requires_grad(true);
+  if (hidden.dim() != 3 || hidden.size(2) != config.hidden_size || hidden.numel() == 0) {
+    throw ShapeError("[probe] hidden_states: allowed [sequence, batch, hidden_size (= " +
+                     std::to_string(config.hidden_size) + ")]");
+  }
+  ProbeOutput out;
+  if (config.add_bias_linear) out["bias"] = input.tensor("param.linear_proj.bias");
+
+  const spec::ModelSpec model = around(attention, config.hidden_size);
+  nn::Parameters parameters(model, input.dtype(), at::kCPU);
+  std::set<std::string> apart;
+  if (config.add_bias_linear) apart.insert("param.linear_proj.bias");
+  input.load(parameters, model, kScope, kPrefix, apart);
+  nn::Attention module(attention, nn::ParameterScope(parameters, kScope),
+                       rotary_of(input, config, attention));
+  module.replace_rule(rule_of(input, config));
+
+  const int64_t length = hidden.size(0);
+  const int64_t batch = hidden.size(1);
+  const ops::Sequences sequences = sequences_of(input, hidden);
+  const at::Tensor packed_TD = hidden.transpose(0, 1).reshape({batch * length, -1});
+  const at::Tensor result_TD = module.forward({packed_TD, sequences}).out_TD;
+  const at::Tensor result = result_TD.unflatten(0, {batch, length}).transpose(0, 1);
+  out["out"] = result;
+  if (!input.has("cotangent")) return out;
+  const at::Tensor cotangent = input.tensor("cotangent");
+  if (cotangent.sizes() != result.sizes()) {
+    throw ShapeError("[probe] cotangent: allowed the shape of out");
+  }
+  result.backward(cotangent);
+  out["grad_in"] = hidden.grad();
+  input.add_gradients(out, parameters, model, kScope, kPrefix);
+  return out;
+}
+
+}  // namespace headway::engine

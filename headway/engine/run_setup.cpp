@@ -1,0 +1,76 @@
+// Order of the checks: cheap ones first, the one that writes (data) last.
+// Not for: the checks themselves, which live where the values are understood.
+#include "headway/engine/run_setup.h"
+
+#include <fmt/format.h>
+
+#include "headway/base/error.h"
+#include "headway/base/logging.h"
+#include "headway/engine/loaded_model.h"
+#include "headway/spec/from_config.h"
+#include "headway/text/tokenizer_factory.h"
+
+namespace headway::engine {
+namespace {
+
+void check_length(const config::DataConfig& data, const spec::ModelSpec& model) {
+  if (data.sequence_length <= model.max_positions) return;
+  throw ConfigError(
+      fmt::format("data.sequence_length = {}: allowed at most the max_positions (= "
+                  "{}) of model.hf",
+                  data.sequence_length, model.max_positions));
+}
+
+void load_weights(const io::Checkpoint& checkpoint, nn::Transformer& model) {
+  const io::LoadReport report = io::load_parameters(checkpoint, named_tensors(model.parameters()));
+  for (const std::string& note : report.notes) log(LogLevel::kInfo, note);
+}
+
+std::optional<io::Origin> origin_of(const std::optional<io::Checkpoint>& source) {
+  if (!source) return std::nullopt;
+  if (source->family == &io::headway_family()) return source->origin;
+  return io::Origin{std::string(source->family->name), source->config};
+}
+
+Json token_ids(const std::optional<io::Checkpoint>& source, const text::Tokenizer& tokenizer) {
+  Json ids = Json::object();
+  if (source) {
+    for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+      if (source->config.contains(key)) ids[key] = source->config[key];
+    }
+  } else {
+    if (const auto id = tokenizer.bos_id()) ids["bos_token_id"] = *id;
+    if (const auto id = tokenizer.eos_id()) ids["eos_token_id"] = *id;
+  }
+  return ids;
+}
+
+}  // namespace
+
+PreparedRun prepare_run(const config::RunConfig& config, const RunSetup& setup) {
+  auto tokenizer = text::load_tokenizer(config.model.tokenizer);
+  std::optional<io::Checkpoint> source;
+  if (config.model.hf) source = io::open_checkpoint(*config.model.hf);
+  const spec::ModelSpec spec =
+      source ? source->spec : spec::resolve(config.model, tokenizer->vocab_size());
+  text::check_vocabulary(*tokenizer, spec.embedding.vocab_size);
+  check_length(config.data, spec);
+
+  nn::Transformer model(spec, setup.dtype, setup.device);
+  if (setup.initial_weights) {
+    if (source) {
+      load_weights(*source, model);
+    } else {
+      model.parameters().initialise(static_cast<std::uint64_t>(config.train.seed));
+    }
+  }
+  data::Dataset dataset =
+      data::open_dataset({config.data, tokenizer, spec.embedding.vocab_size,
+                          std::filesystem::path(config.output) / "cache", setup.tokenize_progress});
+  Json ids = token_ids(source, *tokenizer);
+  return {
+      config,        std::move(tokenizer), std::move(model), std::move(dataset), origin_of(source),
+      std::move(ids)};
+}
+
+}  // namespace headway::engine

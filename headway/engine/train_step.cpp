@@ -1,0 +1,59 @@
+// Gradient accumulation, and the same loss without gradients.
+// Not for: deciding how many micro-batches a step has (trainer.cpp).
+#include "headway/engine/train_step.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <ATen/Functions.h>
+
+#include "headway/engine/non_finite.h"
+
+namespace headway::engine {
+namespace {
+
+ops::CrossEntropyResult batch_loss(nn::Transformer& model, const data::Batch& batch,
+                                   const nn::LossOptions& options) {
+  const at::Device device = model.parameters().device();
+  const at::Tensor hidden =
+      model.forward(batch.input_ids.to(device), ops::packed_sequences(batch.cu_seqlens));
+  return model.loss(hidden, batch.labels.to(device), options);
+}
+
+}  // namespace
+
+StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Batch>& micro_batches,
+                              double z_loss, const std::function<void()>& after_backward) {
+  StepLoss step;
+  for (const data::Batch& batch : micro_batches) step.num_counted += batch.label_count;
+  nn::LossOptions options;
+  options.z_loss = z_loss;
+  options.divisor = std::max<std::int64_t>(step.num_counted, 1);
+  for (const data::Batch& batch : micro_batches) {
+    const ops::CrossEntropyResult result = batch_loss(model, batch, options);
+    if (!std::isfinite(result.loss.item<double>())) throw_non_finite_loss(model, batch);
+    result.loss.backward();
+    if (after_backward) after_backward();
+    step.loss += result.ce.item<double>();
+  }
+  return step;
+}
+
+StepLoss held_out_loss(nn::Transformer& model, const data::PackedSamples& samples,
+                       std::int64_t batch_samples) {
+  at::NoGradGuard no_grad;
+  StepLoss total;
+  for (std::int64_t first = 0; first < samples.size(); first += batch_samples) {
+    const data::Batch batch = data::make_sequential_batch(samples, first, batch_samples);
+    nn::LossOptions options;
+    options.divisor = 1;  // sums; divided once at the end
+    const double sum = batch_loss(model, batch, options).ce.item<double>();
+    if (!std::isfinite(sum)) throw_non_finite_loss(model, batch);
+    total.loss += sum;
+    total.num_counted += batch.label_count;
+  }
+  total.loss /= static_cast<double>(std::max<std::int64_t>(total.num_counted, 1));
+  return total;
+}
+
+}  // namespace headway::engine

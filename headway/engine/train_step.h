@@ -1,0 +1,32 @@
+// Loss and gradients of one optimizer step, micro-batch by micro-batch.
+// Not for: changing weights (optimizer.h) or choosing batches (data/train_loader.h).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "headway/data/batch.h"
+#include "headway/nn/transformer.h"
+
+namespace headway::engine {
+
+struct StepLoss {
+  double loss = 0.0;             // mean cross-entropy over counted labels, without z-loss
+  std::int64_t num_counted = 0;  // labels that count, over all micro-batches
+};
+
+/// Forward and backward over `micro_batches`; gradients add up in the parameters' grad(), which
+/// must be empty before. The divisor of every micro-batch is the number of counted labels of all of
+/// them, so the sum is the gradient of the mean over the whole step, however it is cut. Errors:
+/// NonFiniteError naming the first layer of the forward pass that is not finite. Test:
+/// tests/unit/engine/train_step_test.cpp
+StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Batch>& micro_batches,
+                              double z_loss, const std::function<void()>& after_backward = {});
+
+/// Mean cross-entropy over the counted labels of `samples`, in stream order, `batch_samples` at a
+/// time; records no autograd. Errors: NonFiniteError.
+StepLoss held_out_loss(nn::Transformer& model, const data::PackedSamples& samples,
+                       std::int64_t batch_samples);
+
+}  // namespace headway::engine

@@ -1,0 +1,108 @@
+// One step after the other.
+// Not for: deciding when to evaluate or save (train_run.cpp).
+#include "headway/engine/trainer.h"
+
+#include <cmath>
+
+#include <ATen/Context.h>
+
+#include "headway/base/error.h"
+#include "headway/config/load.h"
+#include "headway/engine/loaded_model.h"
+#include "headway/engine/schedule.h"
+#include "headway/engine/train_step.h"
+#include "headway/spec/cost.h"
+
+namespace headway::engine {
+namespace {
+
+std::uint64_t data_seed(const config::RunConfig& run) {
+  return static_cast<std::uint64_t>(run.data.shuffle_seed.value_or(run.train.seed));
+}
+
+double flops_of_step(const spec::ModelSpec& model, const config::RunConfig& run) {
+  spec::CostOptions options;
+  options.context = run.data.sequence_length;
+  return 3.0 * spec::cost(model, options).total.forward_flops() *
+         static_cast<double>(run.train.batch_tokens);
+}
+
+}  // namespace
+
+Trainer::Trainer(PreparedRun run)
+    : run_(std::move(run)),
+      optimizer_(run_.model.parameters(), run_.config.train.optimizer),
+      loader_(run_.dataset.train, data_seed(run_.config)),
+      step_flops_(flops_of_step(run_.model.spec(), run_.config)) {
+  at::manual_seed(static_cast<std::uint64_t>(run_.config.train.seed));
+}
+
+std::int64_t Trainer::micro_batch_samples() const {
+  const config::TrainConfig& train = run_.config.train;
+  return train.micro_batch_tokens.value_or(train.batch_tokens) / run_.config.data.sequence_length;
+}
+
+std::vector<data::Batch> Trainer::next_batches() {
+  const std::int64_t samples = run_.config.train.batch_tokens / run_.config.data.sequence_length;
+  std::vector<data::Batch> batches;
+  for (std::int64_t taken = 0; taken < samples; taken += micro_batch_samples()) {
+    batches.push_back(loader_.next(micro_batch_samples()));
+  }
+  return batches;
+}
+
+StepMetrics Trainer::step() {
+  const Json position = loader_.state();
+  try {
+    return take_step();
+  } catch (...) {
+    loader_.restore(position);
+    optimizer_.zero_grad();
+    throw;
+  }
+}
+
+StepMetrics Trainer::take_step() {
+  optimizer_.zero_grad();
+  StepMetrics metrics;
+  metrics.step = steps_done_ + 1;
+  metrics.loss = accumulate_gradients(run_.model, next_batches(), run_.config.train.z_loss, [this] {
+                   optimizer_.collect();
+                 }).loss;
+  metrics.grad_norm = optimizer_.clip();
+  metrics.lr = learning_rate(run_.config.train, metrics.step);
+  optimizer_.step(metrics.step, *metrics.lr);
+  steps_done_ = metrics.step;
+  return metrics;
+}
+
+std::optional<double> Trainer::evaluate() {
+  if (!run_.dataset.validation) return std::nullopt;
+  return held_out_loss(run_.model, *run_.dataset.validation, micro_batch_samples()).loss;
+}
+
+void Trainer::save(const std::filesystem::path& folder) const {
+  const std::map<std::string, at::Tensor> parameters = named_tensors(run_.model.parameters());
+  io::NativeContent content;
+  content.spec = &run_.model.spec();
+  content.parameters = &parameters;
+  content.origin = run_.origin;
+  content.token_ids = run_.token_ids;
+  if (run_.config.model.hf) content.side_files = *run_.config.model.hf;
+  io::write_native(folder, content);
+  run_.tokenizer->save(folder);
+  write_trainer_state(
+      folder / "trainer",
+      {steps_done_, run_.model.parameters().dtype(), loader_.state(), config::to_json(run_.config)},
+      optimizer_.state(), run_.model.parameters().device());
+}
+
+void Trainer::restore(const std::filesystem::path& folder, const TrainerState& state) {
+  loader_.restore(state.data);
+  io::load_parameters(io::open_checkpoint(folder), named_tensors(run_.model.parameters()));
+  read_trainer_tensors(folder / "trainer", optimizer_.state(), run_.model.parameters().device());
+  optimizer_.publish_masters();
+  steps_done_ = state.step;
+}
+
+}  // namespace headway::engine

@@ -1,0 +1,157 @@
+// The families by name, and what reading and writing a config has in common for all of them.
+// Not for: keys of single families.
+#include "headway/io/hf/family.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "headway/base/error.h"
+#include "headway/base/text_util.h"
+#include "headway/io/hf/reasons.h"
+#include "headway/io/hf/rope_config.h"
+
+namespace headway::io {
+namespace {
+
+const std::vector<const Family*>& families() {
+  static const std::vector<const Family*> kFamilies = {
+      &headway_family(), &llama_family(), &mistral_family(), &qwen3_family(), &step3p5_family()};
+  return kFamilies;
+}
+
+/// Keys that say nothing about the model's function: not worth a line in the log.
+constexpr auto kInertKeys = std::to_array<std::string_view>({"model_type",
+                                                             "architectures",
+                                                             "transformers_version",
+                                                             "dtype",
+                                                             "torch_dtype",
+                                                             "use_cache",
+                                                             "bos_token_id",
+                                                             "eos_token_id",
+                                                             "pad_token_id",
+                                                             "attention_dropout",
+                                                             "pretraining_tp",
+                                                             "auto_map",
+                                                             "return_dict",
+                                                             "output_attentions",
+                                                             "output_hidden_states",
+                                                             "_name_or_path",
+                                                             "moe_every_n_layer",
+                                                             "moe_layer_offset",
+                                                             "moe_router_activation",
+                                                             "use_moe_router_bias",
+                                                             "need_fp32_gate",
+                                                             "norm_expert_weight",
+                                                             "moe_num_experts",
+                                                             "n_routed_experts",
+                                                             "moe_top_k",
+                                                             "num_experts_per_tok",
+                                                             "moe_intermediate_size",
+                                                             "share_expert_dim",
+                                                             "share_expert_dims",
+                                                             "moe_router_scaling_factor",
+                                                             "swiglu_limits",
+                                                             "mtp_layer_types",
+                                                             "mtp_mlp_layer_types",
+                                                             "output_router_logits",
+                                                             "headway",
+                                                             "source"});
+
+std::string dtype_key(const Json* original) {
+  return original != nullptr && original->contains("dtype") ? "dtype" : "torch_dtype";
+}
+
+/// The original with the model's keys set anew: order and unknown keys stay, keys that the family
+/// reads but does not write go.
+Json merge(const Json& original, const ReadConfig& read, const Json& generated) {
+  Json result = Json::object();
+  for (const auto& [key, value] : original.items()) {
+    const bool is_read = std::ranges::find(read.read_keys, key) != read.read_keys.end();
+    if (generated.contains(key)) {
+      result[key] = generated[key];
+    } else if (!is_read) {
+      result[key] = value;
+    }
+  }
+  for (const auto& [key, value] : generated.items()) result[key] = value;
+  return result;
+}
+
+void check_round_trip(const Family& family, const spec::ModelSpec& spec, const Json& config) {
+  const ReadConfig back = read_config(family, config, "exported config.json");
+  if (canonical_spec(back.spec) == canonical_spec(spec)) return;
+  throw InternalError(fmt::format(
+      "[export] config.json of family {} = another model than the one exported", family.name));
+}
+
+}  // namespace
+
+const Family& find_family(std::string_view model_type) {
+  std::vector<std::string> names;
+  for (const Family* family : families()) {
+    if (family->name == model_type) return *family;
+    names.emplace_back(family->name);
+  }
+  throw UnsupportedError(fmt::format("[family] model_type = \"{}\", allowed {}",
+                                     shorten(model_type), join(names, " | ")));
+}
+
+ReadConfig read_config(const Family& family, const Json& config, const std::string& file) {
+  ConfigReader reader(config, file);
+  ReadConfig result;
+  result.spec = family.read(reader);
+  reader.throw_if_any();
+  spec::validate(result.spec);
+  const auto& read = reader.read_keys();
+  result.read_keys.assign(read.begin(), read.end());
+  for (const std::string& key : reader.unread_keys()) {
+    if (std::ranges::find(kInertKeys, key) == kInertKeys.end()) result.unknown_keys.push_back(key);
+  }
+  return result;
+}
+
+Json export_config(const Family& family, const spec::ModelSpec& spec, const ExportHints& hints) {
+  const std::string dtype = dtype_key(hints.original);
+  std::optional<ReadConfig> original;
+  if (hints.original != nullptr) original = read_config(family, *hints.original, "config.json");
+  if (original && canonical_spec(original->spec) == canonical_spec(spec)) {
+    Json result = *hints.original;
+    result[dtype] = hints.dtype;
+    return result;
+  }
+  if (const auto reasons = family.inexpressible(spec); !reasons.empty()) {
+    throw UnsupportedError(
+        fmt::format("[export] family {} = cannot hold {}", family.name, join(reasons, "; ")));
+  }
+  Json generated = {{"architectures", Json::array({std::string(family.architecture)})},
+                    {"model_type", std::string(family.name)}};
+  const Json model = family.write(spec);
+  for (const auto& [key, value] : model.items()) generated[key] = value;
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+    if (hints.token_ids.contains(key) && !generated.contains(key))
+      generated[key] = hints.token_ids[key];
+  }
+  generated[dtype] = hints.dtype;
+  const Json result = original ? merge(*hints.original, *original, generated) : generated;
+  check_round_trip(family, spec, result);
+  return result;
+}
+
+spec::ModelSpec canonical_spec(spec::ModelSpec spec) {
+  spec.init = {};
+  spec.rope_per_layer = false;
+  spec.rope_precision = spec::RopePrecision::kFloat32;
+  for (spec::LayerSpec& layer : spec.layers) {
+    layer.block.clear();
+    auto& attention = std::get<spec::AttentionSpec>(layer.mixer);
+    attention.gate = {.kind = attention.gate.kind};
+    if (attention.rope) attention.rope = canonical_rope(*attention.rope);
+    if (is_default_scale(attention.scale, attention.head_dim)) {
+      attention.scale = default_scale(attention.head_dim);
+    }
+  }
+  return spec;
+}
+
+}  // namespace headway::io

@@ -1,0 +1,46 @@
+// What llama, qwen3 and mistral share: a stack of equal layers with plain RMS norms, one rope, and
+// the same keys for sizes. Each family adds its few differences.
+// Not for: step3p5, whose layers differ.
+#pragma once
+
+#include <functional>
+
+#include "headway/io/hf/family.h"
+#include "headway/io/hf/reasons.h"
+
+namespace headway::io {
+
+/// Keys whose absence the reference fills in differently per family.
+struct PlainDefaults {
+  int64_t max_positions = 2048;
+  bool needs_kv_heads = false;  // absent num_key_value_heads is an error instead of num_heads
+  bool needs_head_dim = false;  // absent head_dim is an error instead of hidden / heads
+};
+
+/// The model with one layer repeated: no windows, no biases, no q/k norms yet.
+spec::ModelSpec read_plain_decoder(ConfigReader& config, const PlainDefaults& defaults);
+
+/// hidden_act: silu | gelu_pytorch_tanh | gelu | relu, and the reference's other names for them.
+spec::Activation read_activation(ConfigReader& config);
+std::string_view activation_name(spec::Activation activation);
+
+/// pad_token_id as the embedding takes it: negative counts from the end, none without one.
+std::optional<int64_t> read_padding_id(ConfigReader& config, int64_t vocab_size,
+                                       std::optional<int64_t> otherwise = std::nullopt);
+
+/// tie_word_embeddings, initializer_range, and refusal of quantised checkpoints.
+void read_model_flags(ConfigReader& config, spec::ModelSpec& model);
+
+void for_each_attention(spec::ModelSpec& model,
+                        const std::function<void(size_t, spec::AttentionSpec&)>& change);
+
+/// Reasons common to the three: anything that differs between layers but the window.
+void plain_reasons(const spec::ModelSpec& spec, bool has_qk_norm, Reasons& reasons);
+
+/// The keys that read_plain_decoder reads.
+Json write_plain_decoder(const spec::ModelSpec& spec);
+
+/// The window that all windowed layers share; nothing without one or when they differ.
+std::optional<int64_t> common_window(const spec::ModelSpec& spec);
+
+}  // namespace headway::io

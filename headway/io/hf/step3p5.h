@@ -1,0 +1,34 @@
+// The two halves of family `step3p5`. Not for: other families.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "headway/io/hf/config_reader.h"
+#include "headway/spec/model_spec.h"
+
+namespace headway::io::step3p5 {
+
+inline const std::string kFull = "full_attention";
+inline const std::string kSliding = "sliding_attention";
+
+/// transformers needs a number for pad_token_id in this family and 1 when it is absent, so that a
+/// model without padding must be written as a number too.
+inline constexpr int64_t kNoPadding = -1;
+
+/// What is known before any layer is built.
+struct Frame {
+  size_t layers = 0;
+  size_t extra = 0;  // next-token layers, whose entries follow in per-layer lists
+  std::vector<std::string> types;
+  bool has_types = false;
+};
+
+/// See Family::read.
+spec::ModelSpec read(ConfigReader& config);
+
+/// UnsupportedError naming the layers when the config asks for what this build has no layers for:
+/// mixture of experts, next-token prediction, sinks.
+void refuse_unsupported(ConfigReader& config, const Frame& frame);
+
+}  // namespace headway::io::step3p5

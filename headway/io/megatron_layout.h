@@ -1,0 +1,46 @@
+// Megatron's names and row order of a dense GPT, and the way back. The only place that knows that
+// linear_qkv interleaves its rows by query group.
+// Not for: reading Megatron's own checkpoint folders.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "headway/spec/model_spec.h"
+
+namespace headway::io {
+
+/// What decides the rows of linear_qkv: H query heads, G key/value heads of width K, and the gate.
+struct QkvHeads {
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  spec::GateKind gate = spec::GateKind::kNone;
+};
+
+QkvHeads qkv_heads(const spec::AttentionSpec& attention);
+
+/// Row of Megatron's linear_qkv for every row of our q | k | v | gate. With m = H/G, group g holds
+/// rows [q (m·K) | gate channels (m·K, element_wise only) | k (K) | v (K)]; head_wise gates follow
+/// after all groups, one row a head. Source: spec/attention.md §1.3.1.
+/// Test: tests/unit/io/megatron_layout_test.cpp
+std::vector<int64_t> megatron_qkv_rows(const QkvHeads& heads);
+
+/// Rows of `megatron` [N, …] (weight or bias) in our order, and of `ours` in Megatron's.
+/// Errors: ShapeError when the number of rows is not that of `heads`.
+at::Tensor qkv_from_megatron(const at::Tensor& megatron, const QkvHeads& heads);
+at::Tensor qkv_to_megatron(const at::Tensor& ours, const QkvHeads& heads);
+
+/// Megatron's state-dict name of a parameter of ours, for GPTModel
+/// ("layers.2.mixer.qkv.weight" -> "decoder.layers.2.self_attention.linear_qkv.weight").
+/// Errors: InternalError for a parameter that Megatron's dense GPT lacks.
+std::string megatron_name(const std::string& parameter);
+
+/// Layer whose self-attention projects by `parameter`, whose rows are therefore interleaved; -1 for
+/// every other parameter.
+int64_t interleaved_layer(const std::string& parameter);
+
+}  // namespace headway::io

@@ -1,0 +1,62 @@
+// Rows of a family's table: how tensors on disk become native tensors, each with its inverse.
+// Native tensors are the inventory's row segments under their disk names.
+// Not for: values. No rule changes one, so that import then export is bit-identical.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace headway::io {
+
+using Shape = std::vector<int64_t>;
+
+/// A rearrangement of whole tensors. `to_disk` undoes `to_native`.
+struct Transform {
+  std::string_view name;
+  std::vector<Shape> (*disk_shapes)(const std::vector<Shape>& native);
+  std::vector<at::Tensor> (*to_native)(const std::vector<at::Tensor>& disk,
+                                       const std::vector<Shape>& native);
+  std::vector<at::Tensor> (*to_disk)(const std::vector<at::Tensor>& native);
+};
+
+/// One tensor, as it is.
+extern const Transform kCopy;
+/// Several native tensors are the rows, in order, of one on disk.
+extern const Transform kConcatRows;
+
+/// Names may hold `{}`, a layer number that is the same in all of them.
+struct MapRule {
+  std::vector<std::string> native;
+  std::vector<std::string> disk;
+  const Transform* transform = &kCopy;
+};
+
+/// Tensors on disk that carry nothing of the model; `*` stands for anything.
+struct IgnoreRule {
+  std::string pattern;
+  std::string reason;
+};
+
+/// Tensors on disk that mean something this build cannot do.
+struct RefuseRule {
+  std::string pattern;
+  std::string reason;
+};
+
+using Rule = std::variant<MapRule, IgnoreRule, RefuseRule>;
+
+/// Whether `name` matches a glob of literal text and `*`.
+bool matches_glob(std::string_view pattern, std::string_view name);
+
+/// The layer number where `pattern` has `{}`, "" without one; nothing when the name differs.
+std::optional<std::string> match_layer(std::string_view pattern, std::string_view name);
+
+/// `pattern` with `{}` replaced.
+std::string with_layer(std::string_view pattern, std::string_view layer);
+
+}  // namespace headway::io

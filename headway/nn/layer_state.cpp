@@ -1,0 +1,77 @@
+// Key/value storage of a layer between calls. Not for: attending to it.
+#include "headway/nn/layer_state.h"
+
+#include <ATen/Functions.h>
+
+#include <algorithm>
+
+#include "headway/base/error.h"
+
+namespace headway::nn {
+namespace {
+
+constexpr int64_t kSmallestCache = 64;
+
+at::Tensor empty_rows(const at::Tensor& like, int64_t rows) {
+  return at::empty({rows, like.size(1), like.size(2)}, like.options().requires_grad(false));
+}
+
+/// Copies rows [begin, begin+count) of `from` to the front of `to`; the two never overlap.
+void copy_rows(at::Tensor& to, const at::Tensor& from, int64_t begin, int64_t count) {
+  if (count > 0) to.narrow(0, 0, count).copy_(from.narrow(0, begin, count));
+}
+
+}  // namespace
+
+void KvCache::make_room(int64_t rows, const at::Tensor& k, const at::Tensor& v) {
+  if (capacity() - end_ >= rows) return;
+  const int64_t kept = length();
+  const int64_t wanted =
+      window_ ? kept + std::max(rows, *window_) : std::max(2 * capacity(), kept + rows);
+  // A fresh buffer rather than a move in place: source and target rows may overlap, and views
+  // handed out stay valid.
+  at::Tensor new_k = empty_rows(k, std::max(wanted, kSmallestCache));
+  at::Tensor new_v = empty_rows(v, new_k.size(0));
+  copy_rows(new_k, k_, begin_, kept);
+  copy_rows(new_v, v_, begin_, kept);
+  k_ = std::move(new_k);
+  v_ = std::move(new_v);
+  begin_ = 0;
+  end_ = kept;
+}
+
+KvCache::View KvCache::append(const at::Tensor& k_TGK, const at::Tensor& v_TGV) {
+  const int64_t rows = k_TGK.size(0);
+  make_room(rows, k_TGK, v_TGV);
+  k_.narrow(0, end_, rows).copy_(k_TGK);
+  v_.narrow(0, end_, rows).copy_(v_TGV);
+  const int64_t first = begin_;
+  end_ += rows;
+  View view{k_.narrow(0, first, end_ - first), v_.narrow(0, first, end_ - first)};
+  if (window_) begin_ = std::max(begin_, end_ - (*window_ - 1));
+  return view;
+}
+
+int64_t KvCache::bytes() const {
+  return k_.defined() ? static_cast<int64_t>(k_.nbytes() + v_.nbytes()) : 0;
+}
+
+int64_t ModelState::bytes() const {
+  int64_t total = 0;
+  for (const LayerState& layer : layers) {
+    total += std::visit([](const auto& state) { return state.bytes(); }, layer);
+  }
+  return total;
+}
+
+ModelState make_state(const spec::ModelSpec& spec) {
+  ModelState state;
+  for (const spec::LayerSpec& layer : spec.layers) {
+    state.layers.push_back(std::visit(
+        [](const spec::AttentionSpec& attention) -> LayerState { return KvCache(attention); },
+        layer.mixer));
+  }
+  return state;
+}
+
+}  // namespace headway::nn

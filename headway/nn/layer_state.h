@@ -1,0 +1,60 @@
+// What a layer remembers between calls during generation.
+// Not for: parameters or training.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "headway/spec/model_spec.h"
+
+namespace headway::nn {
+
+/// Rotated keys and values of one sequence. A full layer keeps every token (buffers double when
+/// full); a layer with a window of W keeps at most the last W-1, compacted when its buffer of about
+/// 2W rows is full, so memory stays constant and rows stay in order.
+class KvCache {
+ public:
+  explicit KvCache(const spec::AttentionSpec& attention) : window_(attention.window) {}
+
+  /// Appends k, v [T,G,·]; returns views of what the T new queries may need, the new rows last.
+  struct View {
+    at::Tensor k_SGK;
+    at::Tensor v_SGV;
+  };
+  View append(const at::Tensor& k_TGK, const at::Tensor& v_TGV);
+
+  /// Rows of earlier tokens still held.
+  int64_t length() const { return end_ - begin_; }
+  /// Bytes of the buffers.
+  int64_t bytes() const;
+  /// Rows the buffers can hold.
+  int64_t capacity() const { return k_.defined() ? k_.size(0) : 0; }
+
+ private:
+  void make_room(int64_t rows, const at::Tensor& k, const at::Tensor& v);
+
+  std::optional<int64_t> window_;
+  at::Tensor k_;
+  at::Tensor v_;
+  int64_t begin_ = 0;
+  int64_t end_ = 0;
+};
+
+/// Closed set, like spec::MixerSpec: one alternative per mixer that keeps something.
+using LayerState = std::variant<KvCache>;
+
+/// State of one sequence through the whole stack.
+struct ModelState {
+  std::vector<LayerState> layers;
+  int64_t num_tokens = 0;  // tokens seen so far = position of the next one
+  int64_t bytes() const;
+};
+
+/// Empty state for `spec`.
+ModelState make_state(const spec::ModelSpec& spec);
+
+}  // namespace headway::nn

@@ -1,0 +1,36 @@
+// A projection whose weight is made of named row segments: one GEMM, several outputs.
+// Not for: initialisation or file names (both are in the inventory).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "headway/nn/parameters.h"
+
+namespace headway::nn {
+
+class Linear {
+ public:
+  /// Takes `weight` and, if listed, `bias` of the scope.
+  explicit Linear(const ParameterScope& scope);
+
+  /// x [T,I] -> [T, Σ rows].
+  at::Tensor forward(const at::Tensor& x_TI) const;
+  /// One view per row segment, in inventory order.
+  std::vector<at::Tensor> forward_segments(const at::Tensor& x_TI) const;
+  /// Position of a segment in forward_segments, or -1.
+  int segment(const std::string& name) const;
+
+ private:
+  at::Tensor full_bias() const;
+
+  at::Tensor weight_;
+  at::Tensor bias_;  // rows of the segments that have one, in order
+  std::vector<bool> biased_;
+  std::vector<std::string> names_;
+  std::vector<int64_t> widths_;
+};
+
+}  // namespace headway::nn

@@ -1,0 +1,53 @@
+// A normalisation layer built from its spec, and the residual stream that fuses adds into norms.
+// Not for: the arithmetic (ops/norm.h).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+#include "headway/nn/parameters.h"
+#include "headway/spec/model_spec.h"
+
+namespace headway::nn {
+
+class Norm {
+ public:
+  /// Takes `weight` and `bias` of the scope as far as the spec owns them.
+  Norm(const spec::NormSpec& spec, const ParameterScope& scope);
+
+  /// x [...,C] -> [...,C].
+  at::Tensor forward(const at::Tensor& x) const;
+  /// {residual + delta, forward(residual + delta)}; one fused op for RMS norms.
+  std::pair<at::Tensor, at::Tensor> add_forward(const at::Tensor& residual,
+                                                const at::Tensor& delta) const;
+
+ private:
+  spec::NormSpec spec_;
+  at::Tensor weight_;
+  at::Tensor bias_;
+};
+
+/// Norm named `name` in the scope when the spec has one.
+std::optional<Norm> make_norm(const std::optional<spec::NormSpec>& spec,
+                              const ParameterScope& scope, const std::string& name);
+
+/// The hidden state between blocks. An addition waits until the next norm so that both are one pass
+/// over memory.
+class ResidualStream {
+ public:
+  explicit ResidualStream(at::Tensor h_TD) : h_(std::move(h_TD)) {}
+  void add(at::Tensor delta_TD);
+  /// h <- h·scale, scale [1].
+  void scale(const at::Tensor& scale);
+  /// norm(h), or h itself without a norm.
+  at::Tensor normed(const std::optional<Norm>& norm);
+  /// h with everything added.
+  at::Tensor value();
+
+ private:
+  at::Tensor h_;
+  at::Tensor pending_;
+};
+
+}  // namespace headway::nn

@@ -1,0 +1,77 @@
+// The tensors of a model, allocated from the inventory and handed to the modules by name.
+// Not for: files (engine joins this with io) or optimizer state.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "headway/spec/model_spec.h"
+#include "headway/spec/tensor_inventory.h"
+
+namespace headway::nn {
+
+/// One tensor per TensorSpec of `tensors(spec)`, in that order. Handles are shared: modules,
+/// optimizer and loader see the same storage, so loading writes in place.
+class Parameters {
+ public:
+  /// Allocates every tensor (uninitialised) with gradients on for trainable ones.
+  /// Errors: ConfigError from validate(spec).
+  Parameters(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device);
+
+  /// Draws every row segment by its own rule and its own stream keyed by (seed, parameter name,
+  /// segment name), so switching one segment on or off leaves all others bit-identical. Drawn in
+  /// float32 on the CPU, then cast.
+  void initialise(uint64_t seed);
+
+  /// The tensor a module asks for; marks it as taken. InternalError if the inventory has no such
+  /// name.
+  at::Tensor take(const std::string& name);
+  const at::Tensor& get(const std::string& name) const;
+  bool contains(const std::string& name) const { return index_.contains(name); }
+  const spec::TensorSpec& spec_of(const std::string& name) const;
+
+  const std::vector<spec::TensorSpec>& specs() const { return specs_; }
+  const std::vector<at::Tensor>& tensors() const { return tensors_; }
+  /// Names of the inventory that no module took: empty for a correct model.
+  std::vector<std::string> untaken() const;
+
+  at::ScalarType dtype() const { return dtype_; }
+  at::Device device() const { return device_; }
+
+ private:
+  size_t index_of(const std::string& name) const;
+
+  std::vector<spec::TensorSpec> specs_;
+  std::vector<at::Tensor> tensors_;
+  std::vector<bool> taken_;
+  std::unordered_map<std::string, size_t> index_;
+  at::ScalarType dtype_;
+  at::Device device_;
+};
+
+/// A prefix into Parameters: `scope.child("mixer").take("qkv.weight")`.
+class ParameterScope {
+ public:
+  ParameterScope(Parameters& parameters, std::string prefix)
+      : parameters_(&parameters), prefix_(std::move(prefix)) {}
+  ParameterScope child(const std::string& name) const {
+    return {*parameters_, prefix_ + name + "."};
+  }
+  at::Tensor take(const std::string& name) const { return parameters_->take(prefix_ + name); }
+  /// Undefined tensor when the inventory does not list it.
+  at::Tensor take_optional(const std::string& name) const;
+  const spec::TensorSpec& spec_of(const std::string& name) const {
+    return parameters_->spec_of(prefix_ + name);
+  }
+  const Parameters& parameters() const { return *parameters_; }
+
+ private:
+  Parameters* parameters_;
+  std::string prefix_;
+};
+
+}  // namespace headway::nn

@@ -1,0 +1,68 @@
+// The decoder: embedding, blocks, final norm, head.
+// Not for: optimisation, files or token choice (engine does those).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <vector>
+
+#include "headway/nn/block.h"
+#include "headway/nn/parameters.h"
+#include "headway/ops/linear_cross_entropy.h"
+#include "headway/ops/sequences.h"
+#include "headway/spec/model_spec.h"
+
+namespace headway::nn {
+
+struct ForwardOptions {
+  ModelState* state = nullptr;                     // generation: one sequence continues this state
+  std::vector<at::Tensor>* hidden = nullptr;       // receives the residual stream after every layer
+};
+
+struct LossOptions {
+  double z_loss = 0.0;
+  int64_t divisor = 0;  // 0 = number of counted tokens
+};
+
+/// Decoder built from a ModelSpec. Handles of its parameters live in parameters().
+class Transformer {
+ public:
+  /// Allocates parameters uninitialised: call parameters().initialise(seed) or load into them.
+  /// Errors: ConfigError from spec::validate.
+  explicit Transformer(spec::ModelSpec spec, at::ScalarType dtype = at::kFloat,
+                       at::Device device = at::kCPU);
+  Transformer(Transformer&&) = default;
+
+  /// Final hidden states, normed: ids int64 [T] -> [T,D].
+  at::Tensor forward(const at::Tensor& ids_T, const ops::Sequences& sequences,
+                     const ForwardOptions& options = {});
+
+  /// Logits of chosen rows of forward()'s result, soft cap applied: [T,D] -> [T,V].
+  at::Tensor logits(const at::Tensor& hidden_TD) const;
+
+  /// Mean cross-entropy of labels (already shifted, -100 ignored) without holding all logits.
+  ops::CrossEntropyResult loss(const at::Tensor& hidden_TD, const at::Tensor& labels_T,
+                               const LossOptions& options = {}) const;
+
+  const spec::ModelSpec& spec() const { return spec_; }
+  Parameters& parameters() { return parameters_; }
+  const Parameters& parameters() const { return parameters_; }
+  const std::vector<Block>& blocks() const { return blocks_; }
+  /// Model-level rotary tables; null when every layer owns its own (rope_per_layer).
+  const SharedRotary* rotary() const { return rotary_.get(); }
+
+ private:
+  std::shared_ptr<RotaryTable> rotary_of(const spec::LayerSpec& layer) const;
+
+  spec::ModelSpec spec_;
+  Parameters parameters_;
+  std::unique_ptr<SharedRotary> rotary_;
+  at::Tensor embedding_;
+  std::vector<Block> blocks_;
+  std::optional<Norm> final_norm_;
+  at::Tensor head_;
+  double embedding_scale_;
+};
+
+}  // namespace headway::nn

@@ -1,0 +1,113 @@
+// Counting over the tensor inventory and the attention rules.
+// Not for: any knowledge of tensor names inside a layer.
+#include "headway/spec/cost.h"
+
+#include <algorithm>
+
+#include "headway/base/checked_math.h"
+#include "headway/base/error.h"
+#include "headway/spec/tensor_inventory.h"
+
+namespace headway::spec {
+namespace {
+
+int64_t add(int64_t a, int64_t b) { return checked_add<ConfigError>(a, b, "cost"); }
+int64_t multiply(int64_t a, int64_t b) { return checked_mul<ConfigError>(a, b, "cost"); }
+
+// Parameters, and two FLOPs for every weight of a matrix that is multiplied with each token.
+Cost count(const std::vector<TensorSpec>& tensors) {
+  Cost cost;
+  for (const TensorSpec& tensor : tensors) {
+    const int64_t size = checked_product<ConfigError>(tensor.shape, tensor.name);
+    cost.parameters = add(cost.parameters, size);
+    if (tensor.shape.size() == 2) cost.matmul_flops += 2.0 * static_cast<double>(size);
+  }
+  cost.active_parameters = cost.parameters;
+  return cost;
+}
+
+void add_attention(const AttentionSpec& attention, const CostOptions& options, Cost& cost) {
+  const double per_key = 2.0 * static_cast<double>(attention.num_heads) *
+                         static_cast<double>(attention.head_dim + attention.v_head_dim);
+  cost.attention_flops = per_key * mean_visible(options.context, attention.window);
+  const int64_t seen = options.context + 1;
+  cost.decode_attention_flops =
+      per_key * static_cast<double>(std::min(seen, attention.window.value_or(seen)));
+  const int64_t token_bytes =
+      multiply(multiply(attention.num_kv_heads, attention.head_dim + attention.v_head_dim),
+               options.element_bytes);
+  if (attention.window) {
+    cost.state_bytes_fixed = multiply(token_bytes, std::min(*attention.window, options.context));
+  } else {
+    cost.state_bytes_per_token = token_bytes;
+  }
+}
+
+// Tensors outside the stack whose module name starts with one of `prefixes`.
+std::vector<TensorSpec> outside(const std::vector<TensorSpec>& all,
+                                const std::vector<std::string>& prefixes) {
+  std::vector<TensorSpec> found;
+  for (const TensorSpec& tensor : all) {
+    for (const std::string& prefix : prefixes) {
+      if (tensor.layer < 0 && tensor.name.starts_with(prefix)) found.push_back(tensor);
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+int64_t Cost::state_bytes(int64_t context) const {
+  return add(multiply(state_bytes_per_token, context), state_bytes_fixed);
+}
+
+Cost& Cost::operator+=(const Cost& other) {
+  parameters = add(parameters, other.parameters);
+  active_parameters = add(active_parameters, other.active_parameters);
+  matmul_flops += other.matmul_flops;
+  attention_flops += other.attention_flops;
+  decode_attention_flops += other.decode_attention_flops;
+  state_bytes_per_token = add(state_bytes_per_token, other.state_bytes_per_token);
+  state_bytes_fixed = add(state_bytes_fixed, other.state_bytes_fixed);
+  return *this;
+}
+
+double mean_visible(int64_t context, const std::optional<int64_t>& window) {
+  const double n = static_cast<double>(context);
+  if (context <= 0) return 0.0;
+  if (!window || *window >= context) return (n + 1.0) / 2.0;
+  const double w = static_cast<double>(*window);
+  return (w * (w + 1.0) / 2.0 + (n - w) * w) / n;
+}
+
+ModelCost cost(const ModelSpec& spec, const CostOptions& given) {
+  CostOptions options = given;
+  if (options.context <= 0) options.context = std::max<int64_t>(spec.max_positions, 1);
+  if (options.context > config::kMaxTokens) {
+    throw ConfigError("[cost] context = " + std::to_string(options.context) + ", allowed at most " +
+                      std::to_string(config::kMaxTokens));
+  }
+  ModelCost result;
+  result.context = options.context;
+  std::vector<TensorSpec> outer;
+  for (TensorSpec& tensor : tensors(spec)) {
+    if (tensor.layer < 0) outer.push_back(std::move(tensor));
+  }
+  result.embedding = count(outside(outer, {"embedding."}));
+  result.embedding.matmul_flops = 0;
+  result.head = count(outside(outer, {"final_norm.", "head."}));
+  result.head.matmul_flops =
+      2.0 * static_cast<double>(spec.hidden_size) * static_cast<double>(spec.embedding.vocab_size);
+  result.total = result.embedding;
+  result.total += result.head;
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    Cost layer = count(layer_tensors(spec, static_cast<int64_t>(i)));
+    std::visit([&](const AttentionSpec& attention) { add_attention(attention, options, layer); },
+               spec.layers[i].mixer);
+    result.total += layer;
+    result.layers.push_back(layer);
+  }
+  return result;
+}
+
+}  // namespace headway::spec

@@ -1,0 +1,114 @@
+// What a block leaves open, filled in for each layer.
+// Not for: checks; config/check_model.cpp has made them before anything is derived.
+#include "headway/spec/from_config.h"
+
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "headway/base/error.h"
+#include "headway/base/fields.h"
+#include "headway/base/problems.h"
+#include "headway/config/load.h"
+#include "headway/config/stack.h"
+#include "headway/spec/megatron.h"
+
+namespace headway::spec {
+namespace {
+
+AttentionSpec resolve_attention(const config::AttentionConfig& given, const NormSpec& norm,
+                                int64_t hidden_size) {
+  AttentionSpec spec;
+  spec.num_heads = given.num_heads;
+  spec.num_kv_heads = given.num_kv_heads.value_or(given.num_heads);
+  spec.head_dim = given.head_dim.value_or(hidden_size / given.num_heads);
+  spec.v_head_dim = given.v_head_dim.value_or(spec.head_dim);
+  spec.rope = given.rope;
+  spec.window = given.window;
+  spec.scale = given.scale.value_or(1.0 / std::sqrt(static_cast<double>(spec.head_dim)));
+  spec.logit_softcap = given.logit_softcap;
+  spec.sinks = given.sinks;
+  if (given.qk_norm) spec.q_norm = spec.k_norm = norm;
+  spec.gate = given.gate;
+  spec.qkv_bias = given.qkv_bias;
+  spec.gate_bias = config::gate_bias_of(given);
+  spec.output_bias = given.output_bias;
+  return spec;
+}
+
+LayerSpec resolve_block(const std::string& name, const config::ModelConfig& model) {
+  const config::BlockConfig& block = model.blocks.at(name);
+  const NormSpec norm = config::norm_of(model.norms, block.norms);
+  LayerSpec layer;
+  layer.block = name;
+  layer.mixer = resolve_attention(block.attention, norm, model.hidden_size.value());
+  layer.mlp = block.mlp;
+  layer.pre_mixer_norm = layer.pre_mlp_norm = norm;
+  if (block.norms.placement.value_or(model.norms.placement) == config::NormPlacement::kSandwich) {
+    layer.post_mixer_norm = layer.post_mlp_norm = norm;
+  }
+  layer.layer_scalar = block.layer_scalar;
+  return layer;
+}
+
+void check_vocab(const config::ModelConfig& model, int64_t vocab_size, Problems& problems) {
+  if (model.vocab_size && *model.vocab_size < vocab_size) {
+    problems.add_value(
+        "model.vocab_size", std::to_string(*model.vocab_size),
+        fmt::format("at least the size of tokenizer {} (= {})", model.tokenizer, vocab_size));
+  }
+}
+
+/// Beside Megatron arguments only the tokenizer and its padding are ours to say.
+ModelSpec resolve_megatron(const config::ModelConfig& model, int64_t vocab_size) {
+  config::ModelConfig rest = model;
+  const config::ModelConfig preset;
+  rest.tokenizer = preset.tokenizer;
+  rest.vocab_size.reset();
+  rest.megatron = nullptr;
+  Problems problems;
+  for (const std::string& line : json_diff(write_fields(preset), write_fields(rest))) {
+    problems.add("model", fmt::format("{}: not allowed beside megatron", line));
+  }
+  problems.throw_if_any();
+  return from_megatron(model.megatron, model.vocab_size.value_or(vocab_size));
+}
+
+}  // namespace
+
+ModelSpec resolve(const config::ModelConfig& model, int64_t vocab_size) {
+  Problems problems;
+  config::check_model(model, "model", problems);
+  check_vocab(model, vocab_size, problems);
+  problems.throw_if_any();
+  if (model.hf) {
+    throw ConfigError(fmt::format(
+        "model.hf = {}: allowed a model described by blocks; a Hugging Face folder is read "
+        "by io",
+        *model.hf));
+  }
+  if (!model.megatron.is_null()) return resolve_megatron(model, vocab_size);
+  ModelSpec spec;
+  spec.hidden_size = model.hidden_size.value();
+  spec.max_positions = model.max_positions;
+  spec.embedding.vocab_size = model.vocab_size.value_or(vocab_size);
+  spec.embedding.scale = model.embedding_scale;
+  spec.embedding.scale_rounding = model.embedding_scale_rounding;
+  for (const std::string& name : config::layer_blocks(model))
+    spec.layers.push_back(resolve_block(name, model));
+  spec.head.tied = model.tie_embeddings;
+  spec.head.softcap = model.final_softcap;
+  spec.head.final_norm = config::norm_of(model.norms, {});
+  spec.init = model.init;
+  if (model.rotary_base_per_layer) {
+    spec.rope_per_layer = true;
+    for (size_t i = 0; i < spec.layers.size(); ++i) {
+      auto& rope = std::get<AttentionSpec>(spec.layers[i].mixer).rope;
+      if (rope) rope->base = (*model.rotary_base_per_layer)[i].value();
+    }
+  }
+  validate(spec);
+  return spec;
+}
+
+}  // namespace headway::spec

@@ -1,0 +1,100 @@
+// The words for every feature a layer can have.
+// Not for: layout of the table.
+#include "headway/spec/layer_words.h"
+
+#include <fmt/format.h>
+
+#include "headway/base/text_util.h"
+#include "headway/spec/spec_fields.h"
+
+namespace headway::spec {
+namespace {
+
+std::string rope_words(const std::optional<RopeSpec>& rope) {
+  if (!rope) return "none";
+  std::string text = format_double(rope->base);
+  if (rope->fraction != 1.0) text += " x" + format_double(rope->fraction);
+  if (rope->kind != RopeKind::kDefault) {
+    text += fmt::format(" {}", enum_name(rope->kind));
+    if (rope->factor != 1.0) text += ":" + format_double(rope->factor);
+  }
+  if (rope->layout == RopeLayout::kInterleaved) text += " interleaved";
+  return text;
+}
+
+std::string mixer_words(const AttentionSpec& attention) {
+  std::string text = "attention";
+  if (attention.q_norm || attention.k_norm) text += " qk-norm";
+  if (attention.logit_softcap) text += " cap " + format_double(*attention.logit_softcap);
+  if (attention.sinks != SinkKind::kNone)
+    text += fmt::format(" sinks:{}", enum_name(attention.sinks));
+  if (attention.qkv_bias || attention.output_bias) text += " bias";
+  return text;
+}
+
+void add_attention(const AttentionSpec& attention, LayerWords& words) {
+  words.mixer = mixer_words(attention);
+  words.heads = std::to_string(attention.num_heads);
+  if (attention.num_kv_heads != attention.num_heads)
+    words.heads += ":" + std::to_string(attention.num_kv_heads);
+  words.head_dim = std::to_string(attention.head_dim);
+  if (attention.v_head_dim != attention.head_dim)
+    words.head_dim += "/" + std::to_string(attention.v_head_dim);
+  words.window = attention.window ? format_count(*attention.window) : "all";
+  words.rope = rope_words(attention.rope);
+  words.gate = enum_name(attention.gate.kind);
+  words.kv_source = "own";
+}
+
+std::string mlp_words(const DenseMlpSpec& mlp) {
+  std::string text = fmt::format("{} {}{}", mlp.intermediate_size, enum_name(mlp.activation),
+                                 mlp.gated ? " gated" : "");
+  if (mlp.limit) text += " limit " + format_double(*mlp.limit);
+  if (mlp.bias) text += " bias";
+  return text;
+}
+
+std::string norm_words(const LayerSpec& layer) {
+  const bool before = layer.pre_mixer_norm || layer.pre_mlp_norm;
+  const bool after = layer.post_mixer_norm || layer.post_mlp_norm;
+  const auto& norm = layer.pre_mixer_norm ? layer.pre_mixer_norm : layer.post_mixer_norm;
+  std::string text = before && after ? "sandwich" : before ? "pre" : after ? "post" : "none";
+  if (norm) {
+    text += fmt::format(" {}", enum_name(norm->kind));
+    if (norm->weight != NormWeight::kPlain) text += fmt::format(" {}", enum_name(norm->weight));
+  }
+  if (layer.layer_scalar) text += " scalar";
+  return text;
+}
+
+Json attention_json(const AttentionSpec& attention) {
+  Json row = write_fields(attention);
+  row["gate"] = enum_name(attention.gate.kind);
+  row["kv_source"] = "own";
+  return row;
+}
+
+}  // namespace
+
+LayerWords layer_words(const LayerSpec& layer) {
+  LayerWords words;
+  std::visit([&](const AttentionSpec& attention) { add_attention(attention, words); }, layer.mixer);
+  std::visit([&](const DenseMlpSpec& mlp) { words.mlp = mlp_words(mlp); }, layer.mlp);
+  words.norms = norm_words(layer);
+  return words;
+}
+
+Json layer_json(const LayerSpec& layer) {
+  Json row = {{"block", layer.block},
+              {"mixer", VariantNames<MixerSpec>::kNames[layer.mixer.index()]}};
+  std::visit([&](const AttentionSpec& attention) { row.update(attention_json(attention)); },
+             layer.mixer);
+  Json mlp = {{"kind", VariantNames<MlpSpec>::kNames[layer.mlp.index()]}};
+  std::visit([&](const auto& held) { mlp.update(write_fields(held)); }, layer.mlp);
+  row["mlp"] = std::move(mlp);
+  row["norms"] = norm_words(layer);
+  row["layer_scalar"] = layer.layer_scalar;
+  return row;
+}
+
+}  // namespace headway::spec

@@ -1,0 +1,227 @@
+// From checked arguments to layers.
+// Not for: the checks themselves (megatron_check.cpp).
+#include "headway/spec/megatron.h"
+
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "headway/base/error.h"
+#include "headway/base/fields.h"
+#include "headway/base/text_util.h"
+#include "headway/spec/megatron_check.h"
+#include "headway/spec/megatron_fields.h"
+
+namespace headway::spec {
+namespace {
+
+NormSpec norm_of(const MegatronConfig& config) {
+  NormSpec norm;
+  norm.eps = config.layernorm_epsilon;
+  if (config.normalization == MegatronNorm::kLayer) {
+    norm.kind = NormKind::kLayer;
+    norm.bias = true;
+  } else if (config.layernorm_zero_centered_gamma) {
+    norm.weight = NormWeight::kZeroCentered;
+  }
+  return norm;
+}
+
+GateSpec gate_of(const MegatronConfig& config) {
+  GateSpec gate;
+  if (config.attention_output_gate) gate.kind = GateKind::kElementWise;
+  if (config.head_wise_attn_gate) {
+    gate.kind = GateKind::kHeadWise;
+    parse_gate_init(config.head_wise_attn_gate_init, gate);
+  }
+  return gate;
+}
+
+SinkKind sinks_of(MegatronSoftmax type) {
+  switch (type) {
+    case MegatronSoftmax::kVanilla:
+      return SinkKind::kNone;
+    case MegatronSoftmax::kOffByOne:
+      return SinkKind::kOffByOne;
+    case MegatronSoftmax::kLearnable:
+      return SinkKind::kLearnable;
+  }
+  throw InternalError("[megatron] softmax type is not in the enum");
+}
+
+void set_yarn(const MegatronConfig& config, RopeSpec& rope) {
+  rope.kind = RopeKind::kYarn;
+  rope.factor = config.yarn_rotary_scaling_factor.value();
+  rope.original_max_positions = config.yarn_original_max_position_embeddings;
+  rope.beta_fast = config.yarn_beta_fast;
+  rope.beta_slow = config.yarn_beta_slow;
+  rope.truncate = config.yarn_correction_range_round_to_int;
+  rope.attention_factor =
+      yarn_concentration(rope.factor, config.yarn_mscale, config.yarn_mscale_all_dim);
+}
+
+RopeSpec rope_of(const MegatronConfig& config) {
+  RopeSpec rope;
+  rope.base = config.rotary_base;
+  rope.fraction = config.rotary_percent;
+  if (config.rotary_interleaved) rope.layout = RopeLayout::kInterleaved;
+  if (config.position_embedding_type == PositionType::kYarn) {
+    set_yarn(config, rope);
+  } else if (config.rope_scaling) {
+    rope.kind = RopeKind::kLlama3;
+    rope.factor = config.rope_scaling_factor;
+    rope.low_freq_factor = config.rope_scaling_low_freq_factor;
+    rope.high_freq_factor = config.rope_scaling_high_freq_factor;
+    rope.original_max_positions = config.rope_scaling_original_max_position_embeddings;
+  } else if (config.rotary_scaling_factor.value_or(1.0) != 1.0) {
+    rope.kind = RopeKind::kLinear;
+    rope.factor = *config.rotary_scaling_factor;
+  }
+  return rope;
+}
+
+DenseMlpSpec mlp_of(const MegatronConfig& config) {
+  DenseMlpSpec mlp;
+  mlp.intermediate_size = config.ffn_hidden_size.value_or(4 * config.hidden_size);
+  mlp.gated = config.gated_linear_unit;
+  mlp.bias = config.add_bias_linear;
+  switch (config.activation_func) {
+    case MegatronActivation::kSilu:
+      mlp.activation = Activation::kSilu;
+      break;
+    case MegatronActivation::kRelu:
+      mlp.activation = Activation::kRelu;
+      break;
+    case MegatronActivation::kGelu:
+      mlp.activation = config.bias_activation_fusion ? Activation::kGeluTanh : Activation::kGelu;
+      break;
+  }
+  return mlp;
+}
+
+LayerSpec layer_of(const MegatronConfig& config, int64_t layer_number) {
+  LayerSpec layer;
+  const AttentionSpec attention = layer_attention(config, layer_number);
+  layer.block = attention.window ? "sliding_attention" : "full_attention";
+  layer.mixer = attention;
+  layer.mlp = mlp_of(config);
+  layer.pre_mixer_norm = layer.pre_mlp_norm = norm_of(config);
+  return layer;
+}
+
+/// Rows of the embedding: the arguments' own number, which must hold the tokenizer's ids.
+int64_t vocabulary(const MegatronConfig& config, int64_t tokenizer) {
+  if (!config.vocab_size && tokenizer <= 0) {
+    throw ConfigError("model.megatron.vocab_size: missing; allowed an integer >= 1");
+  }
+  const int64_t rows = config.vocab_size.value_or(tokenizer);
+  if (rows < tokenizer) {
+    throw ConfigError(
+        fmt::format("model.megatron.vocab_size = {}: allowed at least the size of the "
+                    "tokenizer (= {})",
+                    rows, tokenizer));
+  }
+  return rows;
+}
+
+}  // namespace
+
+MegatronConfig read_megatron(const Json& arguments, const std::string& path) {
+  Problems problems;
+  std::vector<std::string> unsupported;
+  const Json typed = typed_arguments(arguments, path, problems, unsupported);
+  MegatronConfig config;
+  const size_t before = problems.lines().size();
+  read_fields(typed, path, config, problems);
+  const bool sound = problems.lines().size() == before;
+  if (sound) check_megatron(config, path, problems, unsupported);
+  problems.throw_if_any();
+  if (!unsupported.empty()) throw UnsupportedError(join(unsupported, "\n"));
+  return config;
+}
+
+std::optional<std::array<int64_t, 2>> layer_window(const MegatronConfig& config,
+                                                   int64_t layer_number) {
+  if (!config.window_size) return std::nullopt;
+  const Json& skip = config.window_attn_skip_freq;
+  bool windowed = true;
+  if (skip.is_number_integer()) windowed = layer_number % skip.get<int64_t>() != 0;
+  if (skip.is_array()) {
+    const Json& entry = skip.at(layer_number - 1);
+    windowed = entry == true || entry == 1;
+  }
+  return windowed ? config.window_size : std::nullopt;
+}
+
+bool layer_skips_rope(const MegatronConfig& config, int64_t layer_number) {
+  const Json& skip = config.no_rope_freq;
+  if (skip.is_number_integer()) return layer_number % skip.get<int64_t>() == 0;
+  if (!skip.is_array()) return false;
+  const Json& entry = skip.at(layer_number - 1);
+  return entry == true || entry == 1;
+}
+
+AttentionSpec layer_attention(const MegatronConfig& config, int64_t layer_number) {
+  AttentionSpec attention;
+  attention.num_heads = config.num_attention_heads;
+  attention.num_kv_heads = config.query_groups();
+  attention.head_dim = attention.v_head_dim = config.head_dim();
+  const bool rotates = config.position_embedding_type != PositionType::kNone &&
+                       !layer_skips_rope(config, layer_number);
+  if (rotates) {
+    attention.rope = rope_of(config);
+    if (config.rotary_base_per_layer) {
+      attention.rope->base = config.rotary_base_per_layer->at(layer_number - 1);
+    }
+  }
+  const auto window = layer_window(config, layer_number);
+  if (window && (*window)[0] >= 0) attention.window = (*window)[0] + 1;
+  attention.scale =
+      config.softmax_scale.value_or(1.0 / std::sqrt(static_cast<double>(attention.head_dim)));
+  attention.logit_softcap = config.attn_logit_softcap;
+  attention.sinks = sinks_of(config.softmax_type);
+  if (config.qk_layernorm) attention.q_norm = attention.k_norm = norm_of(config);
+  if (config.qk_l2_norm) {
+    NormSpec bare;
+    bare.weight = NormWeight::kNone;
+    bare.eps = config.layernorm_epsilon;
+    attention.q_norm = attention.k_norm = bare;
+  }
+  attention.gate = gate_of(config);
+  attention.qkv_bias = config.qkv_bias();
+  attention.gate_bias = config.qkv_bias() && attention.gate.kind != GateKind::kNone;
+  attention.output_bias = config.add_bias_linear;
+  return attention;
+}
+
+double yarn_concentration(double factor, std::optional<double> mscale,
+                          std::optional<double> mscale_all_dim) {
+  const auto magnitude = [factor](double scale) {
+    return factor <= 1 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0;
+  };
+  if (!mscale || !mscale_all_dim) return magnitude(1.0);
+  return magnitude(*mscale) / magnitude(*mscale_all_dim);
+}
+
+ModelSpec megatron_model(const MegatronConfig& config, int64_t vocab_size) {
+  ModelSpec spec;
+  spec.hidden_size = config.hidden_size;
+  spec.max_positions = config.max_sequence_length;
+  spec.embedding.vocab_size = vocabulary(config, vocab_size);
+  for (int64_t layer = 1; layer <= config.num_layers; ++layer) {
+    spec.layers.push_back(layer_of(config, layer));
+  }
+  spec.head.tied = config.share_embeddings_and_output_weights;
+  spec.head.final_norm = norm_of(config);
+  spec.init.std = config.init_method_std;
+  spec.rope_precision = RopePrecision::kModelDtype;
+  spec.rope_per_layer = config.rotary_base_per_layer.has_value();
+  validate(spec);
+  return spec;
+}
+
+ModelSpec from_megatron(const Json& arguments, int64_t vocab_size) {
+  return megatron_model(read_megatron(arguments), vocab_size);
+}
+
+}  // namespace headway::spec

@@ -1,0 +1,125 @@
+// ModelSpec: what every layer of a model is, as plain data. The hub between front doors (native
+// YAML, Hugging Face config.json, Megatron arguments) and everything that builds, counts, loads or
+// runs a model. Not for: tensors, defaults that depend on a family, or anything that is not known
+// before weights are read. Legend: H query heads, G key/value heads, K head dim, V value head dim,
+// D hidden, F ffn.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "headway/base/enum_table.h"
+#include "headway/config/model_parts.h"
+
+namespace headway::spec {
+
+// The parts that hold nothing derived are shared with the config structs, as are their enums.
+using config::Activation;
+using config::GateInit;
+using config::GateKind;
+using config::NormKind;
+using config::NormWeight;
+using config::RopeKind;
+using config::RopeLayout;
+using config::ScaleRounding;
+using config::SinkKind;
+using DenseMlpSpec = config::MlpConfig;
+using GateSpec = config::GateConfig;
+using InitSpec = config::InitConfig;
+using NormSpec = config::NormConfig;
+using RopeSpec = config::RopeConfig;
+
+struct AttentionSpec {
+  int64_t num_heads = 0;     // H
+  int64_t num_kv_heads = 0;  // G, divides H
+  int64_t head_dim = 0;      // K
+  int64_t v_head_dim = 0;    // V
+  std::optional<RopeSpec> rope;
+  std::optional<int64_t> window;  // tokens seen, the query itself included
+  double scale = 0.0;             // multiplies q·k
+  std::optional<double> logit_softcap;
+  SinkKind sinks = SinkKind::kNone;
+  std::optional<NormSpec> q_norm;
+  std::optional<NormSpec> k_norm;
+  GateSpec gate;
+  bool qkv_bias = false;
+  bool gate_bias = false;
+  bool output_bias = false;
+  bool operator==(const AttentionSpec&) const = default;
+};
+
+/// Closed sets: adding a mixer or MLP kind makes every incomplete std::visit fail to compile.
+using MixerSpec = std::variant<AttentionSpec>;
+using MlpSpec = std::variant<DenseMlpSpec>;
+
+/// One decoder block, in order:
+///   a = mixer(pre_mixer_norm(h));  h += post_mixer_norm(a)
+///   m = mlp(pre_mlp_norm(h));      h += post_mlp_norm(m)
+///   h *= layer_scalar (if any). An absent norm is the identity.
+struct LayerSpec {
+  std::string block;  // name in the config: "global", "full_attention", …
+  MixerSpec mixer;
+  MlpSpec mlp;
+  std::optional<NormSpec> pre_mixer_norm;
+  std::optional<NormSpec> post_mixer_norm;
+  std::optional<NormSpec> pre_mlp_norm;
+  std::optional<NormSpec> post_mlp_norm;
+  bool layer_scalar = false;  // a stored scalar [1], not trained by default
+  bool operator==(const LayerSpec&) const = default;
+};
+
+struct EmbeddingSpec {
+  int64_t vocab_size = 0;
+  double scale = 1.0;
+  ScaleRounding scale_rounding = ScaleRounding::kExact;
+  std::optional<int64_t> padding_id;  // its row gets no gradient from the lookup
+  bool operator==(const EmbeddingSpec&) const = default;
+};
+
+struct HeadSpec {
+  bool tied = false;
+  std::optional<double> softcap;  // logits <- c·tanh(logits/c)
+  std::optional<NormSpec> final_norm;
+  bool operator==(const HeadSpec&) const = default;
+};
+
+/// How rotary frequencies are computed: float32 as Hugging Face does even in float64 models, or in
+/// the model's dtype.
+enum class RopePrecision { kFloat32, kModelDtype };
+
+struct ModelSpec {
+  int64_t hidden_size = 0;  // D
+  int64_t max_positions = 0;
+  EmbeddingSpec embedding;
+  std::vector<LayerSpec> layers;
+  HeadSpec head;
+  InitSpec init;
+  RopePrecision rope_precision = RopePrecision::kFloat32;
+  /// A per-layer base list was given: every layer owns its rotary table and no model-level table
+  /// exists.
+  bool rope_per_layer = false;
+  bool operator==(const ModelSpec&) const = default;
+};
+
+/// The attention part of a layer, or null when its mixer is another kind.
+const AttentionSpec* attention_of(const LayerSpec& layer);
+
+/// Throws ConfigError listing every value that no model may have (sizes <= 0, H % G != 0, odd
+/// rotated width, …). Messages name the layer as `model.layers[i]`.
+void validate(const ModelSpec& spec);
+
+}  // namespace headway::spec
+
+namespace headway {
+
+template <>
+struct EnumTable<spec::RopePrecision> {
+  static constexpr auto kEntries = std::to_array<EnumEntry<spec::RopePrecision>>(
+      {{spec::RopePrecision::kFloat32, "float32"},
+       {spec::RopePrecision::kModelDtype, "model_dtype"}});
+};
+
+}  // namespace headway

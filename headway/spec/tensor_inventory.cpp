@@ -1,0 +1,227 @@
+// The parameters of each part of a layer, in construction order.
+// Not for: families' own names on disk (io).
+#include "headway/spec/tensor_inventory.h"
+
+#include <cmath>
+#include <utility>
+
+#include "headway/base/checked_math.h"
+
+namespace headway::spec {
+namespace {
+
+InitRule normal(double std) { return {InitKind::kNormal, std}; }
+
+/// Collects the tensors of one scope: module names get `module_prefix`, disk names `disk_prefix`.
+class Collector {
+ public:
+  Collector(std::vector<TensorSpec>& out, std::string module_prefix, std::string disk_prefix,
+            int64_t layer)
+      : out_(out),
+        module_(std::move(module_prefix)),
+        disk_(std::move(disk_prefix)),
+        layer_(layer) {}
+
+  struct Rows {
+    std::string segment;
+    int64_t rows;
+    std::string disk;  // without the `.weight` / `.bias` ending
+    InitRule weight;
+    bool bias;
+    InitRule bias_init = {InitKind::kZeros};
+  };
+
+  /// A projection [Σ rows, columns] and its bias, which covers all segments when any has one.
+  void projection(const std::string& name, int64_t columns, const std::vector<Rows>& parts,
+                  ShardAxis shard) {
+    TensorSpec weight = make(name + ".weight", shard);
+    TensorSpec bias = make(name + ".bias", shard == ShardAxis::kRows ? shard : ShardAxis::kNone);
+    int64_t weight_rows = 0;
+    int64_t bias_rows = 0;
+    for (const Rows& part : parts) {
+      append(weight, weight_rows, part.segment, part.rows, part.disk + ".weight", part.weight,
+             true);
+      if (part.bias)
+        append(bias, bias_rows, part.segment, part.rows, part.disk + ".bias", part.bias_init,
+               false);
+    }
+    weight.shape = {weight_rows, columns};
+    bias.shape = {bias_rows};
+    out_.push_back(std::move(weight));
+    if (bias_rows > 0) out_.push_back(std::move(bias));
+  }
+
+  void vector(const std::string& name, int64_t size, const std::string& disk, InitRule init,
+              ShardAxis shard = ShardAxis::kNone, bool trainable = true) {
+    TensorSpec tensor = make(name, shard);
+    int64_t rows = 0;
+    append(tensor, rows, "weight", size, disk, init, false);
+    tensor.shape = {size};
+    tensor.trainable = trainable;
+    out_.push_back(std::move(tensor));
+  }
+
+  void table(const std::string& name, int64_t rows, int64_t columns, const std::string& disk,
+             double std, bool decay) {
+    TensorSpec tensor = make(name, ShardAxis::kRows);
+    int64_t held = 0;
+    append(tensor, held, "weight", rows, disk, normal(std), decay);
+    tensor.shape = {rows, columns};
+    out_.push_back(std::move(tensor));
+  }
+
+  void norm(const std::optional<NormSpec>& spec, const std::string& name, int64_t size,
+            const std::string& disk) {
+    if (!spec) return;
+    const bool centred = spec->weight == NormWeight::kZeroCentered;
+    if (spec->weight != NormWeight::kNone) {
+      vector(name + ".weight", size, disk + ".weight",
+             {centred ? InitKind::kZeros : InitKind::kOnes});
+    }
+    if (spec->bias) vector(name + ".bias", size, disk + ".bias", {InitKind::kZeros});
+  }
+
+ private:
+  TensorSpec make(const std::string& name, ShardAxis shard) const {
+    TensorSpec tensor;
+    tensor.name = module_ + name;
+    tensor.shard = shard;
+    tensor.layer = layer_;
+    return tensor;
+  }
+
+  void append(TensorSpec& tensor, int64_t& held, const std::string& segment, int64_t rows,
+              const std::string& disk, InitRule init, bool decay) const {
+    tensor.segments.push_back({segment, held, rows, disk_ + disk, init, decay});
+    held += rows;
+  }
+
+  std::vector<TensorSpec>& out_;
+  std::string module_;
+  std::string disk_;
+  int64_t layer_;
+};
+
+double residual_std(const ModelSpec& spec) {
+  const double layers = static_cast<double>(spec.layers.size());
+  return spec.init.scale_residual ? spec.init.std / std::sqrt(2.0 * layers) : spec.init.std;
+}
+
+struct GateRows {
+  int64_t rows;
+  InitRule weight;
+  InitRule bias;
+};
+
+GateRows gate_rows(const AttentionSpec& attention, double std) {
+  const GateSpec& gate = attention.gate;
+  GateRows result{0, normal(std), {InitKind::kZeros}};
+  if (gate.kind == GateKind::kHeadWise) result.rows = attention.num_heads;
+  if (gate.kind == GateKind::kElementWise) result.rows = attention.num_heads * attention.v_head_dim;
+  if (gate.init != GateInit::kNormal) result.weight = {InitKind::kZeros};
+  if (gate.init == GateInit::kConstant) result.bias = {InitKind::kConstant, gate.init_value};
+  return result;
+}
+
+void collect_mixer(Collector& out, const ModelSpec& spec, const AttentionSpec& attention) {
+  const double std = spec.init.std;
+  const GateRows gate = gate_rows(attention, std);
+  std::vector<Collector::Rows> parts = {{"q", attention.num_heads * attention.head_dim,
+                                         "self_attn.q_proj", normal(std), attention.qkv_bias},
+                                        {"k", attention.num_kv_heads * attention.head_dim,
+                                         "self_attn.k_proj", normal(std), attention.qkv_bias},
+                                        {"v", attention.num_kv_heads * attention.v_head_dim,
+                                         "self_attn.v_proj", normal(std), attention.qkv_bias}};
+  if (gate.rows > 0) {
+    parts.push_back(
+        {"gate", gate.rows, "self_attn.g_proj", gate.weight, attention.gate_bias, gate.bias});
+  }
+  out.projection("mixer.qkv", spec.hidden_size, parts, ShardAxis::kRows);
+  out.norm(attention.q_norm, "mixer.q_norm", attention.head_dim, "self_attn.q_norm");
+  out.norm(attention.k_norm, "mixer.k_norm", attention.head_dim, "self_attn.k_norm");
+  if (attention.sinks == SinkKind::kLearnable) {
+    out.vector("mixer.sinks", attention.num_heads, "self_attn.sinks", normal(std),
+               ShardAxis::kRows);
+  }
+  out.projection("mixer.out", attention.num_heads * attention.v_head_dim,
+                 {{"weight", spec.hidden_size, "self_attn.o_proj", normal(residual_std(spec)),
+                   attention.output_bias}},
+                 ShardAxis::kColumns);
+}
+
+void collect_mlp(Collector& out, const ModelSpec& spec, const DenseMlpSpec& mlp) {
+  std::vector<Collector::Rows> parts;
+  if (mlp.gated)
+    parts.push_back(
+        {"gate", mlp.intermediate_size, "mlp.gate_proj", normal(spec.init.std), mlp.bias});
+  parts.push_back({"up", mlp.intermediate_size, "mlp.up_proj", normal(spec.init.std), mlp.bias});
+  out.projection("mlp.up", spec.hidden_size, parts, ShardAxis::kRows);
+  out.projection(
+      "mlp.down", mlp.intermediate_size,
+      {{"weight", spec.hidden_size, "mlp.down_proj", normal(residual_std(spec)), mlp.bias}},
+      ShardAxis::kColumns);
+}
+
+/// Disk names of the four norms: plain pre-norm blocks use Llama's two names, sandwich blocks
+/// Gemma's four.
+struct NormNames {
+  const char* post_mixer;
+  const char* pre_mlp;
+};
+
+NormNames norm_names(const LayerSpec& layer) {
+  if (layer.post_mixer_norm || layer.post_mlp_norm)
+    return {"post_attention_layernorm", "pre_feedforward_layernorm"};
+  return {"post_mixer_layernorm", "post_attention_layernorm"};
+}
+
+void collect_layer(std::vector<TensorSpec>& out, const ModelSpec& spec, int64_t index) {
+  const LayerSpec& layer = spec.layers[index];
+  const std::string number = std::to_string(index);
+  Collector collector(out, "layers." + number + ".", "model.layers." + number + ".", index);
+  const NormNames names = norm_names(layer);
+  collector.norm(layer.pre_mixer_norm, "pre_mixer_norm", spec.hidden_size, "input_layernorm");
+  std::visit([&](const AttentionSpec& attention) { collect_mixer(collector, spec, attention); },
+             layer.mixer);
+  collector.norm(layer.post_mixer_norm, "post_mixer_norm", spec.hidden_size, names.post_mixer);
+  collector.norm(layer.pre_mlp_norm, "pre_mlp_norm", spec.hidden_size, names.pre_mlp);
+  std::visit([&](const DenseMlpSpec& mlp) { collect_mlp(collector, spec, mlp); }, layer.mlp);
+  collector.norm(layer.post_mlp_norm, "post_mlp_norm", spec.hidden_size,
+                 "post_feedforward_layernorm");
+  if (layer.layer_scalar) {
+    collector.vector("layer_scalar", 1, "layer_scalar", {InitKind::kOnes}, ShardAxis::kNone,
+                     /*trainable=*/false);
+  }
+}
+
+}  // namespace
+
+int64_t TensorSpec::numel() const { return checked_product<ConfigError>(shape, name); }
+
+std::vector<int64_t> TensorSpec::segment_shape(const RowSegment& segment) const {
+  std::vector<int64_t> result = shape;
+  result[0] = segment.rows;
+  return result;
+}
+
+std::vector<TensorSpec> layer_tensors(const ModelSpec& spec, int64_t index) {
+  std::vector<TensorSpec> out;
+  collect_layer(out, spec, index);
+  return out;
+}
+
+std::vector<TensorSpec> tensors(const ModelSpec& spec) {
+  std::vector<TensorSpec> out;
+  Collector root(out, "", "", -1);
+  root.table("embedding.weight", spec.embedding.vocab_size, spec.hidden_size,
+             "model.embed_tokens.weight", spec.init.std, false);
+  for (size_t i = 0; i < spec.layers.size(); ++i) collect_layer(out, spec, static_cast<int64_t>(i));
+  root.norm(spec.head.final_norm, "final_norm", spec.hidden_size, "model.norm");
+  if (!spec.head.tied) {
+    root.table("head.weight", spec.embedding.vocab_size, spec.hidden_size, "lm_head.weight",
+               spec.init.std, true);
+  }
+  return out;
+}
+
+}  // namespace headway::spec

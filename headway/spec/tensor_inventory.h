@@ -1,0 +1,75 @@
+// The one list of a model's parameters. Construction, initialisation, counting, loading, saving,
+// optimizer groups and `inspect` all read it. Not for: activations, caches or optimizer state.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "headway/base/enum_table.h"
+#include "headway/spec/model_spec.h"
+
+namespace headway::spec {
+
+enum class InitKind { kNormal, kZeros, kOnes, kConstant };
+
+struct InitRule {
+  InitKind kind = InitKind::kNormal;
+  double value = 0.0;  // std of kNormal, value of kConstant
+  bool operator==(const InitRule&) const = default;
+};
+
+/// Named run of rows of a parameter: its own init, weight decay and name on disk.
+struct RowSegment {
+  std::string name;   // "q", "k", "v", "gate", "up", … ; "weight" for an unfused parameter
+  int64_t begin = 0;  // first row
+  int64_t rows = 0;
+  std::string disk_name;  // name of this segment in a native checkpoint, e.g.
+                          // model.layers.0.self_attn.q_proj.weight
+  InitRule init;
+  bool decay = false;  // AdamW weight decay applies
+  bool operator==(const RowSegment&) const = default;
+};
+
+/// Which axis tensor parallelism splits: rows (0), columns (1), or none (replicated).
+enum class ShardAxis { kNone, kRows, kColumns };
+
+struct TensorSpec {
+  std::string name;            // parameter name of the module tree, e.g. layers.0.mixer.qkv.weight
+  std::vector<int64_t> shape;  // rows first; segments tile axis 0
+  std::vector<RowSegment> segments;  // at least one, contiguous, covering all rows
+  ShardAxis shard = ShardAxis::kNone;
+  bool trainable = true;  // false: stored and loaded, no gradient by default
+  int64_t layer = -1;     // decoder layer index, -1 outside the stack
+  /// Product of `shape`; ConfigError when it does not fit 64 bits.
+  int64_t numel() const;
+  /// Shape of one segment on disk: [rows, shape[1:]…].
+  std::vector<int64_t> segment_shape(const RowSegment& segment) const;
+};
+
+/// Every parameter of `spec` in construction order. A bias covers only the segments that have one
+/// (q|k|v with qkv_bias, gate with gate_bias), so find segments by name.
+///
+/// Module name                                   Disk name (Llama-style, one per segment)
+///   embedding.weight                              model.embed_tokens.weight
+///   layers.i.mixer.qkv.{weight,bias}              …self_attn.{q,k,v,g}_proj.{weight,bias}
+///   layers.i.mixer.{q_norm,k_norm}.{weight,bias}  …self_attn.{q_norm,k_norm}.{weight,bias}
+///   layers.i.mixer.sinks                          …self_attn.sinks
+///   layers.i.mixer.out.{weight,bias}              …self_attn.o_proj.{weight,bias}
+///   layers.i.mlp.up.{weight,bias} (gate | up)     …mlp.{gate_proj,up_proj}.{weight,bias}
+///   layers.i.mlp.down.{weight,bias}               …mlp.down_proj.{weight,bias}
+///   layers.i.pre_mixer_norm.{weight,bias}         …input_layernorm.*
+///   layers.i.pre_mlp_norm.{weight,bias}           …post_attention_layernorm.* without post norms,
+///                                                 …pre_feedforward_layernorm.* with them
+///   layers.i.post_mixer_norm.{weight,bias}        …post_attention_layernorm.*
+///   layers.i.post_mlp_norm.{weight,bias}          …post_feedforward_layernorm.*
+///   layers.i.layer_scalar                         …layer_scalar
+///   final_norm.{weight,bias}                      model.norm.*
+///   head.weight (untied only)                     lm_head.weight
+/// where … stands for `model.layers.i.`
+std::vector<TensorSpec> tensors(const ModelSpec& spec);
+
+/// Tensors of one layer, with module names prefixed `layers.<index>.`.
+std::vector<TensorSpec> layer_tensors(const ModelSpec& spec, int64_t index);
+
+}  // namespace headway::spec

@@ -1,0 +1,74 @@
+// What no model may be: ranges of every field, and the rules that tie fields of one layer together.
+#include <fmt/format.h>
+
+#include "headway/config/part_checks.h"
+#include "headway/spec/spec_fields.h"
+
+namespace headway::spec {
+namespace {
+
+void check_optional_norm(const std::optional<NormSpec>& norm, const std::string& path,
+                         Problems& problems) {
+  if (norm) config::check_norm(*norm, path, problems);
+}
+
+void check_mixer(const AttentionSpec& attention, const std::string& path, Problems& problems) {
+  if (attention.rope && !problems.touches(path + ".head_dim")) {
+    config::check_rope(*attention.rope, attention.head_dim, path + ".rope", problems);
+  }
+  config::check_gate(attention.gate, attention.gate_bias, path, problems);
+  check_optional_norm(attention.q_norm, path + ".q_norm", problems);
+  check_optional_norm(attention.k_norm, path + ".k_norm", problems);
+}
+
+void check_layer(const LayerSpec& layer, const std::string& path, Problems& problems) {
+  const std::string mixer(VariantNames<MixerSpec>::kNames[layer.mixer.index()]);
+  const std::string mlp(VariantNames<MlpSpec>::kNames[layer.mlp.index()]);
+  std::visit(
+      [&](const AttentionSpec& held) { check_mixer(held, path + ".mixer." + mixer, problems); },
+      layer.mixer);
+  std::visit(
+      [&](const DenseMlpSpec& held) { config::check_mlp(held, path + ".mlp." + mlp, problems); },
+      layer.mlp);
+  check_optional_norm(layer.pre_mixer_norm, path + ".pre_mixer_norm", problems);
+  check_optional_norm(layer.post_mixer_norm, path + ".post_mixer_norm", problems);
+  check_optional_norm(layer.pre_mlp_norm, path + ".pre_mlp_norm", problems);
+  check_optional_norm(layer.post_mlp_norm, path + ".post_mlp_norm", problems);
+}
+
+bool has_rotation(const LayerSpec& layer) {
+  const AttentionSpec* attention = attention_of(layer);
+  return attention != nullptr && attention->rope.has_value();
+}
+
+}  // namespace
+
+const AttentionSpec* attention_of(const LayerSpec& layer) {
+  return std::get_if<AttentionSpec>(&layer.mixer);
+}
+
+void validate(const ModelSpec& spec) {
+  Problems problems;
+  check_fields(spec, "model", problems);
+  bool rotates = false;
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    check_layer(spec.layers[i], index_path("model.layers", i), problems);
+    rotates = rotates || has_rotation(spec.layers[i]);
+  }
+  check_optional_norm(spec.head.final_norm, "model.head.final_norm", problems);
+  if (spec.layers.size() > static_cast<size_t>(config::kMaxLayers)) {
+    problems.add_value("model.layers", fmt::format("{} layers", spec.layers.size()),
+                       fmt::format("at most {}", config::kMaxLayers));
+  }
+  if (spec.rope_per_layer && !rotates && !spec.layers.empty()) {
+    problems.add("model.rope_per_layer", config::no_base_text(0, spec.layers[0].block));
+  }
+  const std::optional<int64_t> padding = spec.embedding.padding_id;
+  if (padding && *padding >= spec.embedding.vocab_size && !problems.touches("model.embedding")) {
+    problems.add_value("model.embedding.padding_id", std::to_string(*padding),
+                       fmt::format("an id below vocab_size (= {})", spec.embedding.vocab_size));
+  }
+  problems.throw_if_any();
+}
+
+}  // namespace headway::spec

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Every examples/*.yaml is validated, drawn, trained for a few steps, sampled and exported.
+
+  examples_test.py PROGRAM SOURCE_FOLDER
+
+Not about quality of training: the demo checks that.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM = ""
+SOURCE = pathlib.Path()
+# The published family each example can be written as; None: no family holds its features.
+EXPORTS = {"demo": "step3p5", "gemma_like": None, "llama": "llama"}
+STEPS = 3
+
+
+# One thread: the models are tiny, and tests run beside each other.
+ENVIRONMENT = {**os.environ, "HEADWAY_THREADS": "1"}
+
+
+def headway(*arguments, code=0):
+    done = subprocess.run([PROGRAM, *map(str, arguments)], env=ENVIRONMENT, capture_output=True,
+                          text=True)
+    if done.returncode != code:
+        raise AssertionError(f"headway {' '.join(map(str, arguments))} ended with "
+                             f"{done.returncode}, not {code}:\n{done.stderr}")
+    return done
+
+
+class Examples(unittest.TestCase):
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(self.temporary.cleanup)
+        self.folder = pathlib.Path(self.temporary.name)
+        self.text = self.folder / "text.txt"
+        self.text.write_text("".join(f"line {n}: int f{n}(int x) {{ return x + {n}; }}\n"
+                                     for n in range(120)))
+
+    def overrides(self, output):
+        return [f"data.train=[{self.text}]", "data.sequence_length=64",
+                "data.validation_fraction=0.05", "train.batch_tokens=128",
+                "train.micro_batch_tokens=64", f"train.steps={STEPS}",
+                "train.schedule.warmup_steps=1", "train.checkpoint_every=0",
+                "train.evaluate_every=0", f"output={output}"]
+
+    def check(self, example):
+        report = json.loads(headway("validate", example, "--json").stdout)
+        self.assertTrue(report["valid"])
+        self.assertIn("parameters", headway("inspect", example).stdout)
+        run = self.folder / "run"
+        outcome = json.loads(
+            headway("train", example, *self.overrides(run), "--json").stdout)
+        self.assertEqual((outcome["end"], outcome["step"]), ("finished", STEPS))
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        metrics = [json.loads(line) for line in lines]
+        self.assertEqual(metrics[-1]["step"], STEPS)
+        sample = json.loads(headway("generate", "--model", run, "--prompt", "int ",
+                                    "--max-new-tokens", 8, "--json").stdout)
+        self.assertEqual(len(sample["token_ids"]), 4 + 8)
+        self.check_export(run, EXPORTS[example.stem])
+        self.check_rounds(run)
+
+    def check_rounds(self, run):
+        """Rounds on request, as tools/compare_hf.py asks for them."""
+        command = [PROGRAM, "bench", "step", "--model", run, "--length", 16, "--on-request"]
+        done = subprocess.run(list(map(str, command)), env=ENVIRONMENT, input="go\n" * 6,
+                              capture_output=True, text=True, check=True)
+        ready, *rounds = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual(ready, {"ready": True, "threads": 1})
+        self.assertEqual([answer["tokens"] for answer in rounds], [16] * 6)
+        self.assertLess(rounds[-1]["loss"], rounds[0]["loss"])  # the same tokens every time
+        report = json.loads(headway("bench", "decode", "--model", run, "--length", 8,
+                                    "--new-tokens", 4, "--rounds", 3, "--json").stdout)
+        self.assertGreater(report["results"][0]["tokens_per_s"], 0)
+
+    def test_bench_names_what_it_needs(self):
+        self.assertIn("--model", headway("bench", "step", code=2).stderr)
+        self.assertIn("--model", headway("bench", "rows", "--on-request", code=2).stderr)
+        self.assertIn("step | decode", headway("bench", "rows", "--model", "x", code=2).stderr)
+
+    def check_export(self, run, family):
+        target = self.folder / "export"
+        if family is None:
+            error = headway("convert", run, target, "--to", "llama", code=4).stderr
+            self.assertIn("llama", error)
+            self.assertFalse(target.exists())
+            return
+        headway("convert", run, target, "--to", family, "--verify")
+        config = json.loads((target / "config.json").read_text())
+        self.assertEqual(config["model_type"], family)
+        ids = [json.loads(headway("generate", "--model", folder, "--token-ids", "105,110,116",
+                                  "--max-new-tokens", 5, "--json").stdout)["token_ids"]
+               for folder in (run, target)]
+        self.assertEqual(ids[0], ids[1])
+
+
+def add_tests():
+    found = sorted((SOURCE / "examples").glob("*.yaml"))
+    if {example.stem for example in found} != set(EXPORTS):
+        raise SystemExit(f"examples {[e.name for e in found]}: EXPORTS here lists others")
+    for example in found:
+        setattr(Examples, f"test_{example.stem}", lambda self, e=example: self.check(e))
+
+
+if __name__ == "__main__":
+    PROGRAM, SOURCE = sys.argv[1], pathlib.Path(sys.argv[2])
+    add_tests()
+    unittest.main(argv=sys.argv[:1])

@@ -1,0 +1,143 @@
+// Small models for tests. Not for: anything measured.
+#include "tests/support/tiny_specs.h"
+
+#include <cmath>
+
+namespace headway::test {
+namespace {
+
+spec::AttentionSpec attention(int64_t heads, int64_t kv_heads, int64_t dim) {
+  spec::AttentionSpec a;
+  a.num_heads = heads;
+  a.num_kv_heads = kv_heads;
+  a.head_dim = dim;
+  a.v_head_dim = dim;
+  a.scale = 1.0 / std::sqrt(static_cast<double>(dim));
+  a.rope = spec::RopeSpec{};
+  return a;
+}
+
+spec::ModelSpec model(int64_t hidden, int64_t vocab) {
+  spec::ModelSpec m;
+  m.hidden_size = hidden;
+  m.max_positions = 512;
+  m.embedding.vocab_size = vocab;
+  m.head.final_norm = spec::NormSpec{};
+  m.init.std = 0.2;
+  m.init.scale_residual = false;
+  return m;
+}
+
+spec::DenseMlpSpec gated_mlp(int64_t width) {
+  spec::DenseMlpSpec mlp;
+  mlp.intermediate_size = width;
+  return mlp;
+}
+
+spec::LayerSpec pre_norm_layer(std::string block, spec::AttentionSpec mixer, spec::DenseMlpSpec mlp,
+                               spec::NormSpec norm) {
+  spec::LayerSpec layer;
+  layer.block = std::move(block);
+  layer.mixer = mixer;
+  layer.mlp = mlp;
+  layer.pre_mixer_norm = norm;
+  layer.pre_mlp_norm = norm;
+  return layer;
+}
+
+}  // namespace
+
+spec::ModelSpec tiny_llama(int64_t layers) {
+  spec::ModelSpec m = model(16, 23);
+  for (int64_t i = 0; i < layers; ++i) {
+    m.layers.push_back(pre_norm_layer("full", attention(4, 2, 6), gated_mlp(20), spec::NormSpec{}));
+  }
+  return m;
+}
+
+spec::ModelSpec tiny_step() {
+  spec::ModelSpec m = model(16, 29);
+  spec::NormSpec norm;
+  norm.weight = spec::NormWeight::kZeroCentered;
+  for (int i = 0; i < 4; ++i) {
+    const bool full = i % 4 == 0;
+    spec::AttentionSpec a = attention(full ? 4 : 6, 2, 8);
+    a.gate.kind = spec::GateKind::kHeadWise;
+    a.q_norm = a.k_norm = norm;
+    if (full) {
+      a.rope->kind = spec::RopeKind::kLlama3;
+      a.rope->base = 5e4;
+      a.rope->fraction = 0.5;
+      a.rope->factor = 2.0;
+      a.rope->high_freq_factor = 32.0;
+      a.rope->original_max_positions = 512;
+    } else {
+      a.window = 5;
+    }
+    m.layers.push_back(pre_norm_layer(full ? "full" : "sliding", a, gated_mlp(24), norm));
+  }
+  std::get<spec::DenseMlpSpec>(m.layers[2].mlp).limit = 0.05;
+  m.head.final_norm = norm;
+  m.rope_per_layer = true;
+  m.embedding.padding_id = 1;
+  return m;
+}
+
+spec::ModelSpec tiny_gemma() {
+  spec::ModelSpec m = model(12, 31);
+  m.embedding.scale = std::sqrt(12.0);
+  m.head.tied = true;
+  m.head.softcap = 4.0;
+  for (int i = 0; i < 3; ++i) {
+    spec::AttentionSpec a = attention(4, i == 1 ? 1 : 2, 8);
+    a.scale = 1.0;
+    a.logit_softcap = 3.0;
+    a.q_norm = a.k_norm = spec::NormSpec{};
+    if (i == 1) {
+      a.rope->kind = spec::RopeKind::kProportional;
+      a.rope->fraction = 0.5;
+    } else {
+      a.window = 3;
+    }
+    spec::DenseMlpSpec mlp = gated_mlp(16);
+    mlp.activation = spec::Activation::kGeluTanh;
+    spec::LayerSpec layer = pre_norm_layer(i == 1 ? "global" : "local", a, mlp, spec::NormSpec{});
+    layer.post_mixer_norm = layer.post_mlp_norm = spec::NormSpec{};
+    layer.layer_scalar = true;
+    m.layers.push_back(layer);
+  }
+  return m;
+}
+
+spec::ModelSpec tiny_odd() {
+  spec::ModelSpec m = model(14, 19);
+  spec::NormSpec norm;
+  norm.kind = spec::NormKind::kLayer;
+  norm.bias = true;
+  m.head.final_norm = norm;
+  for (int i = 0; i < 3; ++i) {
+    spec::AttentionSpec a = attention(3, 3, 6);
+    a.v_head_dim = 5;
+    a.gate.kind = spec::GateKind::kElementWise;
+    a.gate_bias = i == 0;
+    a.qkv_bias = i != 2;
+    a.output_bias = true;
+    a.sinks = i == 0 ? spec::SinkKind::kOffByOne : spec::SinkKind::kLearnable;
+    a.rope->layout = spec::RopeLayout::kInterleaved;
+    if (i == 1) a.rope.reset();
+    spec::DenseMlpSpec mlp;
+    mlp.intermediate_size = 18;
+    mlp.gated = false;
+    mlp.activation = spec::Activation::kGelu;
+    mlp.bias = true;
+    m.layers.push_back(pre_norm_layer("odd", a, mlp, norm));
+  }
+  return m;
+}
+
+std::vector<NamedSpec> tiny_specs() {
+  return {
+      {"llama", tiny_llama()}, {"step", tiny_step()}, {"gemma", tiny_gemma()}, {"odd", tiny_odd()}};
+}
+
+}  // namespace headway::test

@@ -1,0 +1,33 @@
+// Small models for tests, each switching on other parts of a ModelSpec.
+// Not for: numbers of real checkpoints (those are in tests/golden).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "headway/spec/model_spec.h"
+
+namespace headway::test {
+
+/// Plain Llama shape: full causal layers, rope, RMS pre-norms, gated SiLU.
+spec::ModelSpec tiny_llama(int64_t layers = 2);
+
+/// Step-3.5 shape: full and sliding layers of other head counts, head-wise gates, q/k norms,
+/// zero-centred norms, partial rotary with llama3 scaling on full layers.
+spec::ModelSpec tiny_step();
+
+/// Gemma shape: sandwich norms, layer scalars, soft caps, tied head, embedding scale, proportional
+/// rotary, GELU.
+spec::ModelSpec tiny_gemma();
+
+/// Everything else at once: LayerNorm with bias, biases, sinks, element-wise gate, unequal value
+/// heads, interleaved rope, plain MLP, a layer without rope.
+spec::ModelSpec tiny_odd();
+
+struct NamedSpec {
+  std::string name;
+  spec::ModelSpec spec;
+};
+std::vector<NamedSpec> tiny_specs();
+
+}  // namespace headway::test
