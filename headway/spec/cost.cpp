@@ -34,7 +34,7 @@ void add_attention(const AttentionSpec& attention, const CostOptions& options, C
   cost.decode_attention_flops =
       per_key * static_cast<double>(std::min(seen, attention.window.value_or(seen)));
   const int64_t token_bytes =
-      multiply(multiply(attention.num_kv_heads, attention.head_dim + attention.v_head_dim),
+      multiply(multiply(attention.num_kv_heads, add(attention.head_dim, attention.v_head_dim)),
                options.element_bytes);
   if (attention.window) {
     cost.state_bytes_fixed = multiply(token_bytes, std::min(*attention.window, options.context));

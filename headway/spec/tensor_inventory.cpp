@@ -93,7 +93,7 @@ class Collector {
   void append(TensorSpec& tensor, int64_t& held, const std::string& segment, int64_t rows,
               const std::string& disk, InitRule init, bool decay) const {
     tensor.segments.push_back({segment, held, rows, disk_ + disk, init, decay});
-    held += rows;
+    held = checked_add<ConfigError>(held, rows, tensor.name);
   }
 
   std::vector<TensorSpec>& out_;
@@ -101,6 +101,10 @@ class Collector {
   std::string disk_;
   int64_t layer_;
 };
+
+int64_t rows_of(int64_t heads, int64_t head_dim) {
+  return checked_mul<ConfigError>(heads, head_dim, "spec.rows");
+}
 
 double residual_std(const ModelSpec& spec) {
   const double layers = static_cast<double>(spec.layers.size());
@@ -117,7 +121,8 @@ GateRows gate_rows(const AttentionSpec& attention, double std) {
   const GateSpec& gate = attention.gate;
   GateRows result{0, normal(std), {InitKind::kZeros}};
   if (gate.kind == GateKind::kHeadWise) result.rows = attention.num_heads;
-  if (gate.kind == GateKind::kElementWise) result.rows = attention.num_heads * attention.v_head_dim;
+  if (gate.kind == GateKind::kElementWise)
+    result.rows = rows_of(attention.num_heads, attention.v_head_dim);
   if (gate.init != GateInit::kNormal) result.weight = {InitKind::kZeros};
   if (gate.init == GateInit::kConstant) result.bias = {InitKind::kConstant, gate.init_value};
   return result;
@@ -126,11 +131,11 @@ GateRows gate_rows(const AttentionSpec& attention, double std) {
 void collect_mixer(Collector& out, const ModelSpec& spec, const AttentionSpec& attention) {
   const double std = spec.init.std;
   const GateRows gate = gate_rows(attention, std);
-  std::vector<Collector::Rows> parts = {{"q", attention.num_heads * attention.head_dim,
+  std::vector<Collector::Rows> parts = {{"q", rows_of(attention.num_heads, attention.head_dim),
                                          "self_attn.q_proj", normal(std), attention.qkv_bias},
-                                        {"k", attention.num_kv_heads * attention.head_dim,
+                                        {"k", rows_of(attention.num_kv_heads, attention.head_dim),
                                          "self_attn.k_proj", normal(std), attention.qkv_bias},
-                                        {"v", attention.num_kv_heads * attention.v_head_dim,
+                                        {"v", rows_of(attention.num_kv_heads, attention.v_head_dim),
                                          "self_attn.v_proj", normal(std), attention.qkv_bias}};
   if (gate.rows > 0) {
     parts.push_back(
@@ -143,7 +148,7 @@ void collect_mixer(Collector& out, const ModelSpec& spec, const AttentionSpec& a
     out.vector("mixer.sinks", attention.num_heads, "self_attn.sinks", normal(std),
                ShardAxis::kRows);
   }
-  out.projection("mixer.out", attention.num_heads * attention.v_head_dim,
+  out.projection("mixer.out", rows_of(attention.num_heads, attention.v_head_dim),
                  {{"weight", spec.hidden_size, "self_attn.o_proj", normal(residual_std(spec)),
                    attention.output_bias}},
                  ShardAxis::kColumns);
