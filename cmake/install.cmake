@@ -16,7 +16,7 @@ set_target_properties(headway_all PROPERTIES EXPORT_NAME headway)
 target_link_libraries(headway_all INTERFACE ${libraries})
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/headway")
-install(TARGETS headway_all ${libraries} EXPORT headwayTargets
+install(TARGETS headway_all headway_torch_fmt ${libraries} EXPORT headwayTargets
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 install(EXPORT headwayTargets NAMESPACE headway:: DESTINATION "${package_dir}")
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/headway" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"

@@ -50,9 +50,10 @@ function(_headway_define_torch)
   _headway_torch_library(torch_cpu "${root}/lib/libtorch_cpu.so" "${includes}")
 
   add_library(headway::torch INTERFACE IMPORTED GLOBAL)
-  # libtorch ships fmt's headers, newer than Debian's and found first, without a library to link.
+  # libtorch ships fmt's headers, newer than Debian's and found first, without a library to link:
+  # cmake/torch_fmt is that library.
   set_property(TARGET headway::torch PROPERTY INTERFACE_COMPILE_DEFINITIONS
-    _GLIBCXX_USE_CXX11_ABI=1 FMT_HEADER_ONLY=1)
+    _GLIBCXX_USE_CXX11_ABI=1)
   set_property(TARGET headway::torch PROPERTY INTERFACE_LINK_LIBRARIES
     headway::torch_cpu headway::c10)
   # Without -fopenmp at::parallel_for, which lives in a header, silently runs one chunk. Written as

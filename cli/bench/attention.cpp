@@ -1,5 +1,6 @@
 // Core attention against libtorch SDPA on the same tensors.
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 
 #include <memory>
 #include <optional>

@@ -1,5 +1,6 @@
 // MPI's world. Initialised at first use, finalised at exit; collectives are called from one thread.
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <mpi.h>
 
 #include <algorithm>

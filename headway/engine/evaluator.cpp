@@ -2,6 +2,7 @@
 #include "headway/engine/evaluator.h"
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 
 #include "headway/base/error.h"
 

@@ -2,6 +2,7 @@
 #include "headway/engine/generator.h"
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <chrono>

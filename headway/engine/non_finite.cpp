@@ -5,6 +5,7 @@
 #include <string>
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "headway/base/error.h"

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "headway/base/error.h"

@@ -2,6 +2,7 @@
 #include "headway/nn/parameters.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
 #include "headway/base/error.h"

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 
 #include "headway/base/error.h"
 #include "headway/ops/rope.h"

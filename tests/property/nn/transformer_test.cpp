@@ -3,6 +3,7 @@
 #include "headway/nn/transformer.h"
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 

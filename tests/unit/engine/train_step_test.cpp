@@ -4,6 +4,7 @@
 #include <limits>
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "headway/base/error.h"

@@ -2,6 +2,7 @@
 #include "headway/nn/transformer.h"
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "headway/base/error.h"
