@@ -36,6 +36,10 @@ J parse_json(std::string_view text, std::string_view where, JsonErrors errors,
                      format_bytes(limits.max_bytes)),
          errors);
   }
+  // The parser takes a NUL byte for the end of the text and would not see what follows it.
+  if (const size_t nul = text.find('\0'); nul != text.npos) {
+    fail(where, fmt::format("byte {} = NUL, allowed a JSON document", nul), errors);
+  }
   std::vector<std::unordered_set<std::string>> keys;  // of the open objects
   const auto check = [&](int depth, typename J::parse_event_t event, J& parsed) {
     using Event = typename J::parse_event_t;

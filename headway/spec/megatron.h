@@ -1,4 +1,5 @@
-// The Megatron front door: upstream's argument names to a ModelSpec.
+// The Megatron front door: upstream's argument names to a ModelSpec, and the block specs under
+// their upstream function names (block_spec.h).
 // Not for: tensors and their row order on disk (io/megatron_layout.h).
 #pragma once
 
@@ -8,6 +9,7 @@
 #include <string>
 
 #include "headway/base/json.h"
+#include "headway/spec/block_spec.h"
 #include "headway/spec/megatron_config.h"
 #include "headway/spec/model_spec.h"
 

@@ -10,6 +10,7 @@
 
 #include "headway/base/fields.h"
 #include "headway/base/text_util.h"
+#include "headway/spec/block_arguments.h"
 #include "headway/spec/megatron_config.h"
 
 namespace headway::spec {
@@ -196,32 +197,36 @@ bool is_off(const Json& value) {
   return value.is_null() || value == false || value == 0 || value == "";
 }
 
-struct NameCollector {
-  std::vector<std::string> names;
-  template <class M, class C>
-  void field(std::string_view name, M C::*, std::string_view, const Rule& = {}) {
-    names.emplace_back(name);
-  }
-};
-
-std::vector<std::string> typed_names() {
-  NameCollector collector;
-  MegatronConfig::fields(collector);
-  return collector.names;
+/// Fields of block specs, which choose modules and pipeline stages: the model is the same.
+bool is_block_name(const std::string& key) {
+  static const std::vector<std::string> names = field_names<BlockArguments>();
+  return std::find(names.begin(), names.end(), key) != names.end();
 }
 
-std::vector<std::string> every_name(std::vector<std::string> names) {
+std::vector<std::string> every_name() {
+  std::vector<std::string> names = field_names<MegatronConfig>();
   for (const Alias& entry : kAliases) names.emplace_back(entry.alias);
   for (const Switch& entry : kSwitches) names.emplace_back(entry.name);
   names.insert(names.end(), kNoEffect.begin(), kNoEffect.end());
+  const std::vector<std::string> block = field_names<BlockArguments>();
+  names.insert(names.end(), block.begin(), block.end());
   names.emplace_back("swiglu");
   return names;
+}
+
+const Switch* switch_of(const std::string& key) {
+  const auto found = std::find_if(kSwitches.begin(), kSwitches.end(),
+                                  [&](const Switch& entry) { return entry.name == key; });
+  return found == kSwitches.end() ? nullptr : &*found;
 }
 
 class Sorter {
  public:
   Sorter(const std::string& path, Problems& problems, std::vector<std::string>& unsupported)
-      : path_(path), problems_(problems), unsupported_(unsupported), typed_(typed_names()) {}
+      : path_(path),
+        problems_(problems),
+        unsupported_(unsupported),
+        typed_(field_names<MegatronConfig>()) {}
 
   void take(const std::string& key, const Json& value) {
     const auto alias = std::find_if(kAliases.begin(), kAliases.end(),
@@ -238,27 +243,17 @@ class Sorter {
     }
     if (std::find(typed_.begin(), typed_.end(), key) != typed_.end()) return set(key, key, value);
     if (std::find(kNoEffect.begin(), kNoEffect.end(), key) != kNoEffect.end()) return;
-    take_switch(key, value);
+    if (const Switch* found = switch_of(key)) return take_switch(*found, key, value);
+    if (!is_block_name(key)) check_megatron_name(key, path_, problems_);
   }
 
   Json result() const { return result_; }
 
  private:
-  void take_switch(const std::string& key, const Json& value) {
-    const auto found = std::find_if(kSwitches.begin(), kSwitches.end(),
-                                    [&](const Switch& entry) { return entry.name == key; });
-    if (found == kSwitches.end()) return unknown(key);
+  void take_switch(const Switch& found, const std::string& key, const Json& value) {
     if (is_off(value)) return;
     unsupported_.push_back(fmt::format("{} = {}: {} is not in this build", join_path(path_, key),
-                                       json_summary(value), found->feature));
-  }
-
-  void unknown(const std::string& key) {
-    const auto near = nearest_name(key, every_name(typed_));
-    problems_.add(join_path(path_, shorten(key)),
-                  near ? fmt::format("unknown key; did you mean {}?", *near)
-                       : std::string("unknown key; allowed are the names of Megatron-Core's "
-                                     "TransformerConfig that concern dense GPT models"));
+                                       json_summary(value), found.feature));
   }
 
   void set(const std::string& name, const std::string& given_as, const Json& value) {
@@ -282,6 +277,16 @@ class Sorter {
 };
 
 }  // namespace
+
+void check_megatron_name(const std::string& key, const std::string& path, Problems& problems) {
+  const std::vector<std::string> names = every_name();
+  if (std::find(names.begin(), names.end(), key) != names.end()) return;
+  const auto near = nearest_name(key, names);
+  problems.add(join_path(path, shorten(key)),
+               near ? fmt::format("unknown key; did you mean {}?", *near)
+                    : std::string("unknown key; allowed are the names of Megatron-Core's "
+                                  "TransformerConfig that concern dense GPT models"));
+}
 
 Json typed_arguments(const Json& arguments, const std::string& path, Problems& problems,
                      std::vector<std::string>& unsupported) {

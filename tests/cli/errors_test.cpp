@@ -1,44 +1,25 @@
 // The program's contract from outside: exit codes, messages, JSON on stdout, nothing written when
 // refused.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 
-#include "tests/support/temp_folder.h"
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/program.h"
 
 namespace headway {
 namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 using testing::HasSubstr;
-using testing_support::read_bytes;
+using testing_support::Outcome;
 using testing_support::TempFolder;
 
-struct Outcome {
-  int code = -1;
-  std::string out;
-  std::string err;
-};
-
-/// Runs the program with `arguments` as a shell would split them.
 Outcome run(const TempFolder& folder, const std::string& arguments,
             const std::string& environment = "") {
-  const fs::path err = folder / "stderr.txt";
-  const std::string command =
-      environment + " " + HEADWAY_PROGRAM + " " + arguments + " 2>" + err.string() + " </dev/null";
-  Outcome outcome;
-  std::FILE* pipe = popen(command.c_str(), "r");
-  char buffer[4096];
-  for (size_t got; (got = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;)
-    outcome.out.append(buffer, got);
-  const int status = pclose(pipe);
-  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-  outcome.err = read_bytes(err);
-  return outcome;
+  return testing_support::run_program(folder, arguments, environment);
 }
 
 constexpr const char* kRun = R"(

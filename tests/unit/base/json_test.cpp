@@ -51,6 +51,8 @@ TEST(ParseJson, RejectsDepthSizeTrailingTextAndBadUtf8) {
               HasSubstr("size = 6 B, allowed at most 4 B"));
   EXPECT_THROW(parse_json("{} {}", "x"), CheckpointError);
   EXPECT_THROW(parse_json("[\"\xFF\"]", "x"), CheckpointError);
+  EXPECT_THAT(message_of<CheckpointError>([] { parse_json(std::string("{}\0junk", 7), "x"); }),
+              HasSubstr("byte 2 = NUL"));
   EXPECT_THROW(parse_json("[1e999]", "x"), CheckpointError);
 }
 

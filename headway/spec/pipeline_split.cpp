@@ -1,0 +1,266 @@
+// Counts and offsets of pipeline stages. Not for: layout strings (pipeline_layout.cpp).
+#include "headway/spec/pipeline_split.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "headway/base/error.h"
+#include "headway/spec/pipeline_layout.h"
+
+namespace headway::spec {
+namespace {
+
+bool has_layout(const BlockArguments& a) { return !a.pipeline_model_parallel_layout.is_null(); }
+
+bool is_uneven(const BlockArguments& a) {
+  return a.num_layers_in_first_pipeline_stage || a.num_layers_in_last_pipeline_stage;
+}
+
+bool accounts(const BlockArguments& a) {
+  return a.account_for_embedding_in_pipeline_split || a.account_for_loss_in_pipeline_split;
+}
+
+/// Layers as the even split counts them: with embedding and loss when those are accounted for.
+int64_t counted_layers(const BlockArguments& a) {
+  return a.num_layers + (a.account_for_embedding_in_pipeline_split ? 1 : 0) +
+         (a.account_for_loss_in_pipeline_split ? 1 : 0);
+}
+
+/// Ranks and layers between an uneven first and last rank.
+struct Middle {
+  int64_t layers;
+  int64_t ranks;
+  int64_t per_rank() const { return ranks > 0 ? layers / ranks : 0; }
+};
+
+Middle middle_of(const BlockArguments& a) {
+  const auto& first = a.num_layers_in_first_pipeline_stage;
+  const auto& last = a.num_layers_in_last_pipeline_stage;
+  return {a.num_layers - first.value_or(0) - last.value_or(0),
+          a.pipeline_model_parallel_size - (first ? 1 : 0) - (last ? 1 : 0)};
+}
+
+/// Layers of rank r over all of its virtual stages.
+int64_t layers_of_rank(const BlockArguments& a, int64_t rank) {
+  if (!is_uneven(a)) return counted_layers(a) / a.pipeline_model_parallel_size;
+  if (rank == 0 && a.num_layers_in_first_pipeline_stage)
+    return *a.num_layers_in_first_pipeline_stage;
+  if (rank == a.pipeline_model_parallel_size - 1 && a.num_layers_in_last_pipeline_stage)
+    return *a.num_layers_in_last_pipeline_stage;
+  return middle_of(a).per_rank();
+}
+
+/// Checks `place`, and that the split divides; returns the virtual stage (0 without any).
+int64_t checked_stage(const BlockArguments& a, const PipelinePlace& place) {
+  Problems problems;
+  check_pipeline(a, "", problems);
+  problems.throw_if_any();
+  const int64_t pp = a.pipeline_model_parallel_size;
+  if (place.pp_rank < 0 || place.pp_rank >= pp) {
+    throw ConfigError(
+        fmt::format("pp_rank = {}: allowed 0 to {} (pipeline_model_parallel_size = {})",
+                    place.pp_rank, pp - 1, pp));
+  }
+  const int64_t stages = virtual_stages(a);
+  if (stages > 1 && !place.vp_stage) {
+    throw ConfigError(fmt::format(
+        "vp_stage: missing; allowed 0 to {} (virtual_pipeline_model_parallel_size = {})",
+        stages - 1, stages));
+  }
+  const int64_t stage = place.vp_stage.value_or(0);
+  if (stage < 0 || stage >= stages) {
+    throw ConfigError(
+        fmt::format("vp_stage = {}: allowed 0 to {} (virtual_pipeline_model_parallel_size = {})",
+                    stage, stages - 1, stages));
+  }
+  return stage;
+}
+
+class Rules {
+ public:
+  Rules(const BlockArguments& a, const std::string& path, Problems& problems)
+      : a_(a), path_(path), problems_(problems) {}
+
+  void check() {
+    if (has_layout(a_)) return check_layout();
+    const int64_t pp = a_.pipeline_model_parallel_size;
+    if (a_.virtual_pipeline_model_parallel_size.value_or(1) > 1 && pp == 1) {
+      problem("virtual_pipeline_model_parallel_size",
+              fmt::format("virtual_pipeline_model_parallel_size = {}: needs "
+                          "pipeline_model_parallel_size > 1 (= 1)",
+                          *a_.virtual_pipeline_model_parallel_size));
+    } else if (is_uneven(a_)) {
+      check_uneven();
+    } else {
+      check_even();
+    }
+  }
+
+ private:
+  void problem(std::string_view field, const std::string& text) {
+    problems_.add(join_path(path_, field), text);
+  }
+
+  void divides(std::string_view field, int64_t value, const std::string& what, int64_t divisor) {
+    if (value % divisor == 0) return;
+    problem(field,
+            fmt::format("{} = {}: allowed a multiple of {} (= {})", field, value, what, divisor));
+  }
+
+  void check_layout() {
+    if (is_uneven(a_) || accounts(a_)) {
+      problem("pipeline_model_parallel_layout",
+              "pipeline_model_parallel_layout: not allowed together with "
+              "num_layers_in_first_pipeline_stage, num_layers_in_last_pipeline_stage, "
+              "account_for_embedding_in_pipeline_split or account_for_loss_in_pipeline_split");
+      return;
+    }
+    const PipelineLayout layout = parse_pipeline_layout(a_.pipeline_model_parallel_layout);
+    validate_layer_layout(
+        layout, {a_.num_layers, a_.mtp_num_layers.value_or(0), a_.pipeline_model_parallel_size});
+    const int64_t stages =
+        static_cast<int64_t>(layout.stages.size()) / a_.pipeline_model_parallel_size;
+    if (a_.virtual_pipeline_model_parallel_size.value_or(stages) != stages) {
+      problem("virtual_pipeline_model_parallel_size",
+              fmt::format("virtual_pipeline_model_parallel_size = {}: the layout has {} stages per "
+                          "rank",
+                          *a_.virtual_pipeline_model_parallel_size, stages));
+    }
+  }
+
+  void check_even() {
+    const int64_t pp = a_.pipeline_model_parallel_size;
+    const int64_t counted = counted_layers(a_);
+    if (counted % pp != 0) {
+      problem("num_layers",
+              fmt::format("num_layers = {} ({} with embedding and loss as accounted): allowed a "
+                          "multiple of pipeline_model_parallel_size (= {})",
+                          a_.num_layers, counted, pp));
+      return;
+    }
+    const int64_t stages = a_.virtual_pipeline_model_parallel_size.value_or(1);
+    if ((counted / pp) % stages != 0) {
+      problem("num_layers",
+              fmt::format("num_layers = {}, {} layers per pipeline rank: allowed a multiple of "
+                          "virtual_pipeline_model_parallel_size (= {})",
+                          a_.num_layers, counted / pp, stages));
+      return;
+    }
+    if (a_.num_layers < counted && counted / pp / stages == 0) {
+      problem("num_layers",
+              fmt::format("num_layers = {}: not enough for {} stages", a_.num_layers, pp * stages));
+    }
+  }
+
+  void check_uneven() {
+    if (accounts(a_)) {
+      problem("account_for_embedding_in_pipeline_split",
+              "account_for_embedding_in_pipeline_split and account_for_loss_in_pipeline_split are "
+              "not allowed with num_layers_in_first_pipeline_stage or "
+              "num_layers_in_last_pipeline_stage");
+      return;
+    }
+    const int64_t stages = a_.virtual_pipeline_model_parallel_size.value_or(1);
+    const std::string what = "virtual_pipeline_model_parallel_size";
+    if (const auto& first = a_.num_layers_in_first_pipeline_stage)
+      divides("num_layers_in_first_pipeline_stage", *first, what, stages);
+    if (const auto& last = a_.num_layers_in_last_pipeline_stage)
+      divides("num_layers_in_last_pipeline_stage", *last, what, stages);
+    check_middle(middle_of(a_), stages);
+  }
+
+  void check_middle(const Middle& middle, int64_t stages) {
+    if (middle.ranks < 0 || middle.layers < 0 || (middle.layers > 0) != (middle.ranks > 0)) {
+      problem("num_layers",
+              fmt::format("num_layers = {}: {} layers are left for {} middle pipeline ranks",
+                          a_.num_layers, middle.layers, middle.ranks));
+    } else if (middle.ranks > 0 && middle.layers % middle.ranks != 0) {
+      problem("num_layers",
+              fmt::format("num_layers = {}: the {} middle layers must be a multiple of the {} "
+                          "middle pipeline ranks",
+                          a_.num_layers, middle.layers, middle.ranks));
+    } else if (middle.per_rank() % stages != 0) {
+      problem("num_layers",
+              fmt::format("num_layers = {}: the {} layers of a middle pipeline rank must be a "
+                          "multiple of virtual_pipeline_model_parallel_size (= {})",
+                          a_.num_layers, middle.per_rank(), stages));
+    }
+  }
+
+  const BlockArguments& a_;
+  const std::string& path_;
+  Problems& problems_;
+};
+
+}  // namespace
+
+void check_pipeline(const BlockArguments& arguments, const std::string& path, Problems& problems) {
+  Rules(arguments, path, problems).check();
+}
+
+int64_t virtual_stages(const BlockArguments& a) {
+  if (!has_layout(a)) return a.virtual_pipeline_model_parallel_size.value_or(1);
+  const PipelineLayout layout = parse_pipeline_layout(a.pipeline_model_parallel_layout);
+  return std::max<int64_t>(
+      1, static_cast<int64_t>(layout.stages.size()) / a.pipeline_model_parallel_size);
+}
+
+int64_t get_num_layers_to_build(const BlockArguments& a, const PipelinePlace& place) {
+  const int64_t stage = checked_stage(a, place);
+  const int64_t pp = a.pipeline_model_parallel_size;
+  if (has_layout(a)) {
+    return parse_pipeline_layout(a.pipeline_model_parallel_layout)
+        .decoder_layers(stage * pp + place.pp_rank);
+  }
+  const int64_t stages = virtual_stages(a);
+  int64_t layers = layers_of_rank(a, place.pp_rank) / stages;
+  if (a.account_for_embedding_in_pipeline_split && place.pp_rank == 0 && stage == 0) --layers;
+  if (a.account_for_loss_in_pipeline_split && place.pp_rank == pp - 1 && stage == stages - 1) {
+    --layers;
+  }
+  if (layers < 0) {
+    throw ConfigError(fmt::format("num_layers = {}: a pipeline stage would hold {} layers",
+                                  a.num_layers, layers));
+  }
+  return layers;
+}
+
+int64_t get_transformer_layer_offset(const BlockArguments& a, const PipelinePlace& place) {
+  const int64_t stage = checked_stage(a, place);
+  const int64_t pp = a.pipeline_model_parallel_size;
+  if (has_layout(a)) {
+    return parse_pipeline_layout(a.pipeline_model_parallel_layout)
+        .decoder_offset(stage * pp + place.pp_rank);
+  }
+  const int64_t stages = virtual_stages(a);
+  int64_t offset = 0;
+  for (int64_t rank = 0; rank < pp; ++rank) {
+    const int64_t layers = layers_of_rank(a, rank) / stages;
+    offset += layers * (rank < place.pp_rank ? stage + 1 : stage);
+  }
+  const bool first = place.pp_rank == 0 && stage == 0;
+  return a.account_for_embedding_in_pipeline_split && !first ? offset - 1 : offset;
+}
+
+std::vector<int64_t> stage_layers(const BlockArguments& arguments, const PipelinePlace& place) {
+  const int64_t offset = get_transformer_layer_offset(arguments, place);
+  std::vector<int64_t> layers(get_num_layers_to_build(arguments, place));
+  for (size_t i = 0; i < layers.size(); ++i) layers[i] = offset + static_cast<int64_t>(i);
+  return layers;
+}
+
+std::vector<PipelinePlace> pipeline_places(const BlockArguments& arguments) {
+  const int64_t stages = virtual_stages(arguments);
+  std::vector<PipelinePlace> places;
+  for (int64_t stage = 0; stage < stages; ++stage) {
+    for (int64_t rank = 0; rank < arguments.pipeline_model_parallel_size; ++rank) {
+      PipelinePlace place{rank, std::nullopt};
+      if (stages > 1 || arguments.virtual_pipeline_model_parallel_size) place.vp_stage = stage;
+      places.push_back(place);
+    }
+  }
+  return places;
+}
+
+}  // namespace headway::spec
