@@ -1,12 +1,13 @@
 // Core attention against libtorch SDPA on the same tensors.
-#include <ATen/Functions.h>
-#include <ATen/core/grad_mode.h>
+#include "headway/ops/attention.h"
 
 #include <memory>
 #include <optional>
 
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+
 #include "cli/bench/harness.h"
-#include "headway/ops/attention.h"
 
 namespace headway::cli::bench {
 namespace {
@@ -77,6 +78,27 @@ Case causal_case(const Shape& shape, std::optional<int64_t> window) {
   return work;
 }
 
+/// The same with and without dropout: what drawing costs.
+Case dropout_case(const Shape& shape) {
+  const auto in = make_inputs(shape);
+  ops::AttentionOptions options;
+  options.scale = 1.0 / std::sqrt(static_cast<double>(shape.dim));
+  ops::AttentionOptions dropping = options;
+  dropping.dropout = {0.1, 1};
+  const auto sequences = ops::equal_sequences(shape.batch, shape.length);
+  Case work;
+  work.name = "dropout 0.1 S=" + std::to_string(shape.length) + " forward+backward";
+  work.ours = [=] {
+    backward(ops::attention(in->q, in->k, in->v, {}, sequences, dropping), in->cotangent, *in);
+  };
+  work.baseline_name = "ours without";
+  work.baseline = [=] {
+    backward(ops::attention(in->q, in->k, in->v, {}, sequences, options), in->cotangent, *in);
+  };
+  work.tokens = static_cast<double>(shape.batch * shape.length);
+  return work;
+}
+
 /// 64 documents of lengths 64·(1 + i mod 16), packed against padded.
 Case packed_case() {
   const int64_t documents = 64;
@@ -137,7 +159,11 @@ std::vector<Case> attention_cases() {
   return {causal_case({4, 512, 8, 8, 32}, std::nullopt),
           causal_case({1, 2048, 8, 2, 64}, std::nullopt),
           causal_case({1, 2048, 8, 2, 128}, std::nullopt),
+          causal_case({1, 4096, 8, 2, 64}, std::nullopt),
+          causal_case({1, 8192, 8, 2, 64}, std::nullopt),
           causal_case({1, 4096, 8, 2, 64}, 256),
+          causal_case({1, 8192, 8, 2, 64}, 256),
+          dropout_case({1, 2048, 8, 2, 64}),
           packed_case(),
           decode_case(512),
           decode_case(8192)};

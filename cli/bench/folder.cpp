@@ -72,8 +72,10 @@ Round make_step_round(const FolderWork& work) {
   return [training, lr = work.lr] {
     engine::Optimizer& optimizer = *training->optimizer;
     const auto start = Clock::now();
-    const engine::StepLoss loss = engine::accumulate_gradients(
-        *training->loaded.model, {training->batch}, 0.0, [&] { optimizer.collect(); });
+    engine::StepOptions options;
+    options.after_backward = [&] { optimizer.collect(); };
+    const engine::StepLoss loss =
+        engine::accumulate_gradients(*training->loaded.model, {training->batch}, options);
     optimizer.step(++training->step, lr);
     optimizer.zero_grad();
     const double seconds = seconds_since(start);

@@ -13,10 +13,10 @@ namespace headway::cli::bench {
 struct Case {
   std::string name;
   std::function<void()> ours;
-  std::string baseline_name;       // empty: no baseline
+  std::string baseline_name;  // empty: no baseline
   std::function<void()> baseline;
-  double flops = 0.0;              // of one run; 0 = share of peak is not given
-  double tokens = 0.0;             // of one run; 0 = tokens/s are not given
+  double flops = 0.0;   // of one run; 0 = share of peak is not given
+  double tokens = 0.0;  // of one run; 0 = tokens/s are not given
 };
 
 struct Spread {
@@ -33,7 +33,9 @@ struct Result {
   Spread seconds;
   std::string baseline_name;
   Spread baseline_seconds;
-  double ratio = 0.0;  // median of baseline/ours over neighbouring runs: above 1 we are faster
+  double ratio = 0.0;       // median of baseline/ours over neighbouring runs: above 1 we are faster
+  double memory_mib = 0.0;  // most that one run needs beside its inputs; 0 = unknown
+  double baseline_memory_mib = 0.0;
   double tokens_per_s = 0.0;
   double share_of_peak = 0.0;
 };

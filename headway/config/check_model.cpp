@@ -105,6 +105,7 @@ class ModelChecker {
 
   void check_attention(const AttentionConfig& attention, const std::string& path) {
     check_gate(attention.gate, gate_bias_of(attention), path, problems_);
+    check_mask(attention.mask, attention.window_ahead, path, problems_);
     if (attention.rope) check_unused_rope_fields(*attention.rope, path + ".rope", problems_);
     const bool derived = !attention.head_dim && attention.num_heads > 0 && model_.hidden_size;
     if (derived && *model_.hidden_size % attention.num_heads != 0) {

@@ -62,11 +62,14 @@ struct AttentionConfig {
   std::optional<int64_t> v_head_dim;    // none = head_dim
   GateConfig gate;
   std::optional<bool> gate_bias;  // none = qkv_bias, or true when gate.init is constant
+  MaskKind mask = MaskKind::kCausal;
   std::optional<int64_t> window;
+  std::optional<int64_t> window_ahead;
   std::optional<RopeConfig> rope = RopeConfig{};
   std::optional<double> scale;  // none = head_dim^-0.5
   std::optional<double> logit_softcap;
   SinkKind sinks = SinkKind::kNone;
+  double dropout = 0.0;
   bool qk_norm = false;
   bool qkv_bias = false;
   bool output_bias = false;
@@ -86,12 +89,17 @@ struct AttentionConfig {
     v.field("gate", &A::gate, "sigmoid gate on the attention output");
     v.field("gate_bias", &A::gate_bias,
             "bias of the gate rows; none = qkv_bias, true for init constant");
+    v.field("mask", &A::mask, "keys a query sees: those up to itself, or all of its sequence");
     v.field("window", &A::window, "tokens seen, the query itself included; none = all",
             between(1, kMaxTokens));
+    v.field("window_ahead", &A::window_ahead,
+            "tokens seen after the query (mask none only); none = all", between(0, kMaxTokens));
     v.field("rope", &A::rope, "rotary positions; none = no positions");
     v.field("scale", &A::scale, "multiplies q·k; none = head_dim^-0.5", above(0));
     v.field("logit_softcap", &A::logit_softcap, "c: scores become c·tanh(score / c)", above(0));
     v.field("sinks", &A::sinks, "extra softmax logit per head: 0, or learnable");
+    v.field("dropout", &A::dropout, "part of the probabilities dropped in training",
+            from_below(0, 1));
     v.field("qk_norm", &A::qk_norm, "norm over each query and key head before the rotation");
     v.field("qkv_bias", &A::qkv_bias, "biases of the query, key and value projections");
     v.field("output_bias", &A::output_bias, "bias of the output projection");

@@ -5,6 +5,7 @@
 // spec). Legend: H query heads, K head dim, D hidden, F ffn.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -30,6 +31,9 @@ enum class NormKind { kRms, kLayer };
 ///   fp32_weight  y = cast(x̂·w)          (product in fp32)
 ///   none         y = cast(x̂)            (owns no parameter)
 enum class NormWeight { kPlain, kZeroCentered, kFp32, kNone };
+
+/// Which keys a query may see besides its window: those up to itself, or all of its sequence.
+enum class MaskKind { kCausal, kNone };
 
 enum class RopeKind { kDefault, kLinear, kLlama3, kYarn, kProportional };
 enum class RopeLayout { kHalf, kInterleaved };
@@ -58,6 +62,11 @@ struct EnumTable<config::NormWeight> {
        {config::NormWeight::kZeroCentered, "zero_centered"},
        {config::NormWeight::kFp32, "fp32"},
        {config::NormWeight::kNone, "none"}});
+};
+template <>
+struct EnumTable<config::MaskKind> {
+  static constexpr auto kEntries = std::to_array<EnumEntry<config::MaskKind>>(
+      {{config::MaskKind::kCausal, "causal"}, {config::MaskKind::kNone, "none"}});
 };
 template <>
 struct EnumTable<config::RopeKind> {
@@ -151,6 +160,9 @@ struct RopeConfig {
   std::optional<double> attention_factor;  // yarn: multiplies cos and sin; unset = derived
   std::optional<double> mscale;            // yarn
   std::optional<double> mscale_all_dim;    // yarn
+  /// Multimodal positions: pairs turned by time, height and width; none = one position a token.
+  std::optional<std::array<int64_t, 3>> sections;
+  bool sections_interleaved = false;  // pairs t h w t h w …, instead of one run an axis
   bool operator==(const RopeConfig&) const = default;
 
   template <class V>
@@ -179,6 +191,12 @@ struct RopeConfig {
             at_least(0));
     v.field("mscale_all_dim", &RopeConfig::mscale_all_dim,
             "yarn: denominator of the derived attention factor", at_least(0));
+    v.field("sections", &RopeConfig::sections,
+            "multimodal: pairs turned by the time, height and width of a token; none = one "
+            "position a token",
+            between(0, kMaxHeadDim));
+    v.field("sections_interleaved", &RopeConfig::sections_interleaved,
+            "multimodal: pairs take the axes in turn instead of one run an axis");
   }
 };
 

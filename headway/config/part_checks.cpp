@@ -25,6 +25,45 @@ void check_norm(const NormConfig& norm, const std::string& path, Problems& probl
   }
 }
 
+namespace {
+
+/// Sections cover the rotated pairs (V18).
+void check_sections(const RopeConfig& rope, int64_t pairs, const std::string& path,
+                    Problems& problems) {
+  if (!rope.sections) {
+    if (rope.sections_interleaved) {
+      problems.add_value(path + ".sections_interleaved", "true", "only with sections");
+    }
+    return;
+  }
+  const std::array<int64_t, 3>& given = *rope.sections;
+  const std::string text = fmt::format("[{}, {}, {}]", given[0], given[1], given[2]);
+  const bool fits =
+      std::all_of(given.begin(), given.end(), [&](int64_t n) { return n >= 0 && n <= pairs; }) &&
+      given[0] + given[1] + given[2] == pairs;
+  if (!fits) {
+    problems.add_value(path + ".sections", text,
+                       fmt::format("three integers >= 0 whose sum is half the rotated channels "
+                                   "(= {})",
+                                   pairs));
+  } else if (rope.sections_interleaved && given != even_sections(pairs)) {
+    const auto even = even_sections(pairs);
+    problems.add_value(
+        path + ".sections", text,
+        fmt::format("[{}, {}, {}] with sections_interleaved", even[0], even[1], even[2]));
+  }
+  if (rope.kind != RopeKind::kDefault && rope.kind != RopeKind::kLinear) {
+    problems.add_value(path + ".kind", std::string(enum_name(rope.kind)),
+                       "default | linear with sections");
+  }
+}
+
+}  // namespace
+
+std::array<int64_t, 3> even_sections(int64_t pairs) {
+  return {(pairs + 2) / 3, (pairs + 1) / 3, pairs / 3};
+}
+
 void check_rope(const RopeConfig& rope, int64_t head_dim, const std::string& path,
                 Problems& problems) {
   const int64_t width = rotated_width(rope, head_dim);
@@ -49,6 +88,7 @@ void check_rope(const RopeConfig& rope, int64_t head_dim, const std::string& pat
                          fmt::format("at least beta_slow (= {})", format_double(rope.beta_slow)));
     }
   }
+  check_sections(rope, width / 2, path, problems);
   if (rope.kind == RopeKind::kLlama3 && rope.high_freq_factor <= rope.low_freq_factor) {
     problems.add_value(
         path + ".high_freq_factor", format_double(rope.high_freq_factor),
@@ -110,6 +150,13 @@ void check_gate(const GateConfig& gate, bool gate_bias, const std::string& path,
     problems.add_value(gate_path + ".init", init,
                        "normal | zero without a gate bias; set gate_bias: true");
   }
+}
+
+void check_mask(MaskKind mask, const std::optional<int64_t>& window_ahead, const std::string& path,
+                Problems& problems) {
+  if (mask != MaskKind::kCausal || !window_ahead) return;
+  problems.add_value(path + ".window_ahead", std::to_string(*window_ahead),
+                     "only with mask none (mask = causal)");
 }
 
 void check_mlp(const MlpConfig& mlp, const std::string& path, Problems& problems) {

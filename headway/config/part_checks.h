@@ -21,12 +21,19 @@ void check_norm(const NormConfig& norm, const std::string& path, Problems& probl
 void check_rope(const RopeConfig& rope, int64_t head_dim, const std::string& path,
                 Problems& problems);
 
+/// The only sections whose interleaved order t h w t h w … has no gap.
+std::array<int64_t, 3> even_sections(int64_t pairs);
+
 /// No field is set that `rope.kind` does not read.
 void check_unused_rope_fields(const RopeConfig& rope, const std::string& path, Problems& problems);
 
 /// A constant gate has a bias; nothing is set without a gate. Paths are `path`.gate and
 /// `path`.gate_bias.
 void check_gate(const GateConfig& gate, bool gate_bias, const std::string& path,
+                Problems& problems);
+
+/// Tokens ahead are seen only without a causal mask.
+void check_mask(MaskKind mask, const std::optional<int64_t>& window_ahead, const std::string& path,
                 Problems& problems);
 
 /// A limit needs two branches.

@@ -43,12 +43,14 @@ void check_weights(const nn::Parameters& parameters) {
 
 }  // namespace
 
-void throw_non_finite_loss(nn::Transformer& model, const data::Batch& batch) {
+void throw_non_finite_loss(nn::Transformer& model, const data::Batch& batch,
+                           const std::optional<nn::RandomStream>& random) {
   at::NoGradGuard no_grad;
   check_weights(model.parameters());
   std::vector<at::Tensor> hidden;
   nn::ForwardOptions options;
   options.hidden = &hidden;
+  options.context.random = random;
   const at::Tensor last = model.forward(batch.input_ids.to(model.parameters().device()),
                                         ops::packed_sequences(batch.cu_seqlens), options);
   for (std::size_t i = 0; i < hidden.size(); ++i) {

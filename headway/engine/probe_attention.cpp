@@ -31,20 +31,6 @@ spec::ModelSpec around(const spec::AttentionSpec& attention, int64_t hidden_size
   return model;
 }
 
-ops::AttentionRule rule_of(const ProbeInput& input, const spec::MegatronConfig& config) {
-  const std::string mask = input.text("mask");
-  const bool open = mask == "none" || mask == "no_mask";
-  if (!open && !mask.empty() && mask != "causal") {
-    throw UnsupportedError("[probe] mask = " + shorten(mask) +
-                           ": not in this build; allowed causal | none");
-  }
-  input.refuse({"attention_mask"}, "masks given as tensors are not in this build");
-  if (const auto window = spec::layer_window(config, input.layer_number())) {
-    return {(*window)[0], (*window)[1]};
-  }
-  return {-1, open ? -1 : 0};
-}
-
 double concentration(const ProbeInput& input, const spec::MegatronConfig& config) {
   if (config.yarn_rotary_scaling_factor) {
     return spec::yarn_concentration(*config.yarn_rotary_scaling_factor, config.yarn_mscale,
@@ -83,31 +69,16 @@ std::shared_ptr<nn::RotaryTable> rotary_of(const ProbeInput& input,
   if (input.has("rotary_pos_emb")) {
     const auto layout =
         config.rotary_interleaved ? spec::RopeLayout::kInterleaved : spec::RopeLayout::kHalf;
-    const at::Tensor angles = angles_of(input.tensor("rotary_pos_emb"), config.rotary_interleaved);
-    return std::make_shared<nn::RotaryTable>(
-        nn::RotaryTable::from_angles(angles, concentration(input, config), layout));
+    const at::Tensor table = input.tensor("rotary_pos_emb");
+    const at::Tensor angles = angles_of(table, config.rotary_interleaved);
+    auto rotary = nn::RotaryTable::from_angles(angles, concentration(input, config), layout);
+    if (table.size(1) > 1) rotary.count_by_token();  // positions of several axes
+    return std::make_shared<nn::RotaryTable>(std::move(rotary));
   }
   if (!attention.rope) return nullptr;
   return std::make_shared<nn::RotaryTable>(*attention.rope, attention.head_dim,
                                            spec::RopePrecision::kModelDtype, input.dtype(),
                                            at::kCPU);
-}
-
-/// One sequence a column of the batch, or the boundaries that the file gives.
-ops::Sequences sequences_of(const ProbeInput& input, const at::Tensor& hidden_SBD) {
-  if (!input.has("cu_seqlens")) {
-    return ops::equal_sequences(hidden_SBD.size(1), hidden_SBD.size(0));
-  }
-  const at::Tensor given = input.tensor("cu_seqlens").to(at::kLong).contiguous();
-  std::vector<int64_t> boundaries(given.data_ptr<int64_t>(),
-                                  given.data_ptr<int64_t>() + given.numel());
-  if (hidden_SBD.size(1) != 1 || boundaries.empty() || boundaries.back() != hidden_SBD.size(0)) {
-    throw ShapeError(
-        "[probe] cu_seqlens: allowed only for hidden_states [tokens,1,hidden], ending "
-        "at tokens (= " +
-        std::to_string(hidden_SBD.size(0)) + ")");
-  }
-  return ops::packed_sequences(std::move(boundaries));
 }
 
 void check_layer_number(const ProbeInput& input, const spec::MegatronConfig& config) {
@@ -124,6 +95,7 @@ ProbeOutput probe_attention(const ProbeInput& input) {
   check_layer_number(input, config);
   spec::AttentionSpec attention = spec::layer_attention(config, input.layer_number());
   attention.output_bias = false;  // returned apart
+  set_probe_rule(input, config, input.layer_number(), attention);
   if (!spec::layer_skips_rope(config, input.layer_number())) {
     attention.rope = rope_of(input, arguments, attention);
   }
@@ -142,14 +114,13 @@ ProbeOutput probe_attention(const ProbeInput& input) {
   input.load(parameters, model, kScope, kPrefix, apart);
   nn::Attention module(attention, nn::ParameterScope(parameters, kScope),
                        rotary_of(input, config, attention));
-  module.replace_rule(rule_of(input, config));
 
-  const int64_t length = hidden.size(0);
-  const int64_t batch = hidden.size(1);
-  const ops::Sequences sequences = sequences_of(input, hidden);
-  const at::Tensor packed_TD = hidden.transpose(0, 1).reshape({batch * length, -1});
-  const at::Tensor result_TD = module.forward({packed_TD, sequences}).out_TD;
-  const at::Tensor result = result_TD.unflatten(0, {batch, length}).transpose(0, 1);
+  const ProbeBatch batch{hidden.size(1), hidden.size(0)};
+  const ops::Sequences sequences = probe_sequences(input, batch);
+  const nn::ForwardContext context = probe_context(input, batch);
+  const at::Tensor packed_TD = hidden.transpose(0, 1).reshape({batch.count * batch.length, -1});
+  const at::Tensor result_TD = module.forward({packed_TD, sequences, nullptr, &context}).out_TD;
+  const at::Tensor result = result_TD.unflatten(0, {batch.count, batch.length}).transpose(0, 1);
   out["out"] = result;
   if (!input.has("cotangent")) return out;
   const at::Tensor cotangent = input.tensor("cotangent");
@@ -158,6 +129,9 @@ ProbeOutput probe_attention(const ProbeInput& input) {
   }
   result.backward(cotangent);
   out["grad_in"] = hidden.grad();
+  if (context.attention_bias.defined()) {
+    out["grad_in.attention_bias"] = context.attention_bias.grad();
+  }
   input.add_gradients(out, parameters, model, kScope, kPrefix);
   return out;
 }

@@ -1,4 +1,5 @@
-// Megatron's dense GPTModel: ids [b,s] in, logits [b,s,vocabulary] out.
+// Megatron's dense GPTModel: ids [b,s] in, logits [b,s,vocabulary] out, or with labels the loss of
+// every token [b,s].
 // Legend: B batch, S sequence, D hidden, T = B·S packed tokens.
 #include <ATen/Functions.h>
 
@@ -10,32 +11,18 @@
 namespace headway::engine {
 namespace {
 
-void check_scope(const ProbeInput& input, const spec::MegatronConfig& config) {
-  const std::string mask = input.text("mask");
-  if (!mask.empty() && mask != "causal") {
-    throw UnsupportedError("[probe] mask = " + shorten(mask) +
-                           ": not in this build; allowed causal for gpt_model");
-  }
-  if (!input.text("prefill").empty()) {
-    throw UnsupportedError("[probe] prefill: static caches are not in this build");
-  }
-  input.refuse({"attention_mask"}, "masks given as tensors are not in this build");
-  input.refuse({"labels", "loss_mask"}, "token losses of gpt_model are not in this build");
-  input.refuse({"cu_seqlens"}, "packed sequences of gpt_model are not in this build");
-  if (config.window_size && (*config.window_size)[1] != 0) {
-    throw UnsupportedError("[probe] window_size = " + Json(*config.window_size).dump() +
-                           ": windows that look ahead are not in this build's gpt_model");
-  }
-}
-
-void check_positions(const ProbeInput& input, const at::Tensor& ids_BS) {
+void check_positions(const ProbeInput& input, const at::Tensor& ids_BS,
+                     const ops::Sequences& sequences) {
   if (!input.has("position_ids")) return;
   const at::Tensor given = input.tensor("position_ids");
-  if (given.sizes() == ids_BS.sizes() &&
-      at::equal(given, at::arange(ids_BS.size(1), given.scalar_type()).expand_as(given))) {
+  if (given.dim() == 3) return;  // of three axes: probe_context takes them
+  if (given.sizes() == ids_BS.sizes() && given.scalar_type() == at::kLong &&
+      (at::equal(given, at::arange(ids_BS.size(1), at::kLong).expand_as(given)) ||
+       at::equal(given.flatten(), sequences.positions))) {
     return;
   }
-  throw UnsupportedError("[probe] position_ids: allowed 0, 1, 2, … in every row");
+  throw UnsupportedError(
+      "[probe] position_ids: allowed int64 0, 1, 2, … in every row or packed sequence");
 }
 
 void add_layers(ProbeOutput& out, const nn::Transformer& model,
@@ -51,36 +38,63 @@ void add_layers(ProbeOutput& out, const nn::Transformer& model,
   }
 }
 
+spec::ModelSpec model_of(const ProbeInput& input, const spec::MegatronConfig& config) {
+  spec::ModelSpec model = spec::megatron_model(config);
+  for (size_t i = 0; i < model.layers.size(); ++i) {
+    auto* attention = std::get_if<spec::AttentionSpec>(&model.layers[i].mixer);
+    if (attention == nullptr) continue;
+    set_probe_rule(input, config, static_cast<int64_t>(i) + 1, *attention);
+  }
+  return model;
+}
+
+/// Cross-entropy of every token [B,S]; labels stand where they count, as upstream shifts nothing.
+at::Tensor token_loss(const ProbeInput& input, const at::Tensor& logits_BSV) {
+  const at::Tensor labels = input.tensor("labels");
+  if (labels.scalar_type() != at::kLong || labels.sizes() != logits_BSV.sizes().slice(0, 2) ||
+      labels.min().item<int64_t>() < 0 || labels.max().item<int64_t>() >= logits_BSV.size(2)) {
+    throw ShapeError(
+        "[probe] labels: allowed int64 [batch, sequence], each in 0 .. vocab_size - 1");
+  }
+  return -at::log_softmax(logits_BSV, -1).gather(2, labels.unsqueeze(2)).squeeze(2);
+}
+
 }  // namespace
 
 ProbeOutput probe_gpt(const ProbeInput& input) {
   const spec::MegatronConfig config = spec::read_megatron(input.arguments(), "config");
-  check_scope(input, config);
+  if (!input.text("prefill").empty()) {
+    throw UnsupportedError("[probe] prefill: static caches are not in this build");
+  }
   const at::Tensor ids_BS = input.tensor("input_ids");
   if (ids_BS.dim() != 2 || ids_BS.scalar_type() != at::kLong || ids_BS.numel() == 0) {
     throw ShapeError("[probe] input_ids: allowed int64 [batch, sequence]");
   }
-  check_positions(input, ids_BS);
-  nn::Transformer model(spec::megatron_model(config), input.dtype());
+  const ProbeBatch batch{ids_BS.size(0), ids_BS.size(1)};
+  const ops::Sequences sequences = probe_sequences(input, batch);
+  check_positions(input, ids_BS, sequences);
+  nn::Transformer model(model_of(input, config), input.dtype());
   input.load(model.parameters(), model.spec(), "", "", {});
 
   std::vector<at::Tensor> hidden;
   nn::ForwardOptions options;
   options.hidden = &hidden;
-  const int64_t batch = ids_BS.size(0);
-  const int64_t length = ids_BS.size(1);
-  const at::Tensor h_TD =
-      model.forward(ids_BS.flatten(), ops::equal_sequences(batch, length), options);
-  const at::Tensor logits_BSV = model.logits(h_TD).unflatten(0, {batch, length});
+  options.context = probe_context(input, batch);
+  const at::Tensor h_TD = model.forward(ids_BS.flatten(), sequences, options);
+  const at::Tensor logits_BSV = model.logits(h_TD).unflatten(0, {batch.count, batch.length});
+  const at::Tensor result = input.has("labels") ? token_loss(input, logits_BSV) : logits_BSV;
   ProbeOutput out;
-  out["out"] = logits_BSV;
+  out["out"] = result;
   add_layers(out, model, hidden, ids_BS);
   if (!input.has("cotangent")) return out;
   const at::Tensor cotangent = input.tensor("cotangent");
-  if (cotangent.sizes() != logits_BSV.sizes()) {
+  if (cotangent.sizes() != result.sizes()) {
     throw ShapeError("[probe] cotangent: allowed the shape of out");
   }
-  logits_BSV.backward(cotangent);
+  result.backward(cotangent);
+  if (options.context.attention_bias.defined()) {
+    out["grad_in.attention_bias"] = options.context.attention_bias.grad();
+  }
   input.add_gradients(out, model.parameters(), model.spec(), "", "");
   return out;
 }

@@ -10,8 +10,10 @@
 #include <ATen/core/Tensor.h>
 
 #include "headway/engine/probe.h"
+#include "headway/nn/mixer.h"
 #include "headway/nn/parameters.h"
 #include "headway/spec/megatron.h"
+#include "headway/spec/rope_frequencies.h"
 
 namespace headway::engine {
 
@@ -58,6 +60,21 @@ ProbeOutput probe_attention(const ProbeInput& input);
 ProbeOutput probe_gpt(const ProbeInput& input);
 ProbeOutput probe_rope(const ProbeInput& input);
 
+/// B sequences of S tokens each; packed ones are one of B = 1.
+struct ProbeBatch {
+  int64_t count;
+  int64_t length;
+};
+
+/// Mask and window of a layer: the file's `mask`, which a window of the config replaces.
+void set_probe_rule(const ProbeInput& input, const spec::MegatronConfig& config,
+                    int64_t layer_number, spec::AttentionSpec& attention);
+/// One sequence a column of the batch, or the boundaries that cu_seqlens gives.
+ops::Sequences probe_sequences(const ProbeInput& input, const ProbeBatch& batch);
+/// attention_mask (hidden in addition to the rule), attention_bias (a leaf that gets its gradient)
+/// and position_ids [3,B,S].
+nn::ForwardContext probe_context(const ProbeInput& input, const ProbeBatch& batch);
+
 /// The `rope` metadata: a rotary spec, and a divisor of positions kept apart from it as upstream.
 struct ProbeRope {
   spec::RopeSpec rope;
@@ -65,7 +82,22 @@ struct ProbeRope {
 };
 ProbeRope parse_probe_rope(const Json& json, const std::string& path);
 
-/// Angles [M, pairs] of a table [M,1,1,rd] that holds every angle twice.
+/// Angles [N, pairs] of positions divided by `interpolation`.
+at::Tensor rope_angles(const at::Tensor& positions_N, double interpolation,
+                       const spec::RopeFrequencies& frequencies, at::ScalarType dtype);
+/// [N,P] -> [N,1,1,2P], every angle twice.
+at::Tensor rope_table(const at::Tensor& angles_NP, bool in_pairs);
+
+/// Where an entry of a rotary probe file stands: `e3.` of its tensors, config[3] of its arguments.
+struct ProbeEntryName {
+  std::string prefix;
+  std::string path;
+};
+/// Adds the results of an entry whose op is thd, cp_slice or mrope; false for another op.
+bool add_packed_rope_entry(ProbeOutput& out, const ProbeInput& input, const Json& json,
+                           const ProbeEntryName& name);
+
+/// Angles [B·M, pairs] of a table [M,B,1,rd] that holds every angle twice.
 at::Tensor angles_of(const at::Tensor& table, bool interleaved);
 
 }  // namespace headway::engine

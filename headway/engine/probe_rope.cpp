@@ -63,7 +63,8 @@ struct Entry {
 
   template <class V>
   static void fields(V& v) {
-    v.field("op", &Entry::op, "", one_of({"table", "apply"}).required());
+    v.field("op", &Entry::op, "",
+            one_of({"table", "apply", "thd", "cp_slice", "mrope"}).required());
     v.field("rope", &Entry::rope, "");
     v.field("dim", &Entry::dim, "", between(2, config::kMaxHeadDim).required());
     v.field("n", &Entry::n, "", between(1, 1 << 24).required());
@@ -77,14 +78,6 @@ struct Entry {
 };
 
 Entry parse_entry(const Json& json, const std::string& path) {
-  if (json.is_object()) {
-    const Json op = json.value("op", Json());
-    const bool later = op == "thd" || op == "cp_slice" || op == "mrope";
-    if (later || json.contains("cp")) {
-      throw UnsupportedError(fmt::format(
-          "[probe] {}.op = {}: not in this build; allowed table | apply", path, json_summary(op)));
-    }
-  }
   Entry entry;
   Problems problems;
   read_fields(json, path, entry, problems);
@@ -92,25 +85,8 @@ Entry parse_entry(const Json& json, const std::string& path) {
   return entry;
 }
 
-/// Angles [N,P] of positions offset … offset + n - 1.
-at::Tensor make_angles(const Entry& entry, const ProbeRope& given,
-                       const spec::RopeFrequencies& frequencies, at::ScalarType dtype) {
-  const at::Tensor inverse = at::tensor(frequencies.inverse, at::kDouble).to(dtype);
-  at::Tensor positions =
-      at::arange(entry.offset, entry.offset + entry.n, at::TensorOptions(at::kLong)).to(dtype);
-  if (given.interpolation != 1.0) positions = positions * (1.0 / given.interpolation);
-  return at::outer(positions, inverse);
-}
-
 bool interleaved(const ProbeRope& given) {
   return given.rope.layout == spec::RopeLayout::kInterleaved;
-}
-
-/// [N,P] -> [N,1,1,2P], every angle twice.
-at::Tensor table_of(const at::Tensor& angles, bool in_pairs) {
-  const at::Tensor twice =
-      in_pairs ? at::stack({angles, angles}, -1).flatten(1) : at::cat({angles, angles}, -1);
-  return twice.unsqueeze(1).unsqueeze(1);
 }
 
 at::Tensor halves_from_pairs(const at::Tensor& x, int64_t width) {
@@ -147,6 +123,7 @@ at::Tensor apply(const Entry& entry, const at::Tensor& x_NBHK, const at::Tensor&
 void add_entry(ProbeOutput& out, const ProbeInput& input, const Json& json, size_t index) {
   const std::string path = index_path("config", index);
   const std::string name = fmt::format("e{}.", index);
+  if (add_packed_rope_entry(out, input, json, {name, path})) return;
   const Entry entry = parse_entry(json, path);
   const ProbeRope given = parse_probe_rope(entry.rope, path + ".rope");
   const at::ScalarType dtype = input.dtype();
@@ -157,8 +134,10 @@ void add_entry(ProbeOutput& out, const ProbeInput& input, const Json& json, size
   const bool yarn = given.rope.kind == spec::RopeKind::kYarn;
   const bool handed_in = entry.op == "apply" && input.has(name + "emb");
   const at::Tensor angles = handed_in ? angles_of(input.tensor(name + "emb"), in_pairs)
-                                      : make_angles(entry, given, frequencies, dtype);
-  out[name + "emb"] = table_of(angles, in_pairs);
+                                      : rope_angles(at::arange(entry.offset, entry.offset + entry.n,
+                                                               at::TensorOptions(at::kLong)),
+                                                    given.interpolation, frequencies, dtype);
+  out[name + "emb"] = rope_table(angles, in_pairs);
   if (entry.op == "table") {
     out[name + "mscale"] = at::scalar_tensor(frequencies.attention_factor, at::dtype(dtype));
     if (!yarn) out[name + "inv_freq"] = at::tensor(frequencies.inverse, at::kDouble).to(dtype);
@@ -169,6 +148,20 @@ void add_entry(ProbeOutput& out, const ProbeInput& input, const Json& json, size
 }
 
 }  // namespace
+
+at::Tensor rope_angles(const at::Tensor& positions_N, double interpolation,
+                       const spec::RopeFrequencies& frequencies, at::ScalarType dtype) {
+  const at::Tensor inverse = at::tensor(frequencies.inverse, at::kDouble).to(dtype);
+  at::Tensor positions = positions_N.to(dtype);
+  if (interpolation != 1.0) positions = positions * (1.0 / interpolation);
+  return at::outer(positions, inverse);
+}
+
+at::Tensor rope_table(const at::Tensor& angles_NP, bool in_pairs) {
+  const at::Tensor twice = in_pairs ? at::stack({angles_NP, angles_NP}, -1).flatten(1)
+                                    : at::cat({angles_NP, angles_NP}, -1);
+  return twice.unsqueeze(1).unsqueeze(1);
+}
 
 ProbeRope parse_probe_rope(const Json& json, const std::string& path) {
   RopeArguments given;
@@ -199,10 +192,12 @@ ProbeRope parse_probe_rope(const Json& json, const std::string& path) {
 }
 
 at::Tensor angles_of(const at::Tensor& table, bool in_pairs) {
-  if (table.dim() != 4 || table.size(1) != 1 || table.size(2) != 1 || table.size(3) % 2 != 0) {
-    throw ShapeError("[probe] rotary table: allowed [positions,1,1,rotated], rotated even");
+  if (table.dim() != 4 || table.size(2) != 1 || table.size(3) % 2 != 0) {
+    throw ShapeError(
+        "[probe] rotary table: allowed [positions,1 or batch,1,rotated], rotated even");
   }
-  const at::Tensor flat = table.flatten(1);
+  // Rows of one sequence after the other, as tokens are packed.
+  const at::Tensor flat = table.squeeze(2).transpose(0, 1).flatten(0, 1);
   const int64_t pairs = flat.size(1) / 2;
   return (in_pairs ? flat.unflatten(1, {pairs, 2}).select(2, 0) : flat.narrow(1, 0, pairs))
       .contiguous();

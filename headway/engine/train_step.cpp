@@ -14,27 +14,32 @@ namespace headway::engine {
 namespace {
 
 ops::CrossEntropyResult batch_loss(nn::Transformer& model, const data::Batch& batch,
-                                   const nn::LossOptions& options) {
+                                   const nn::LossOptions& options,
+                                   const std::optional<nn::RandomStream>& random) {
   const at::Device device = model.parameters().device();
+  nn::ForwardOptions forward;
+  forward.context.random = random;
   const at::Tensor hidden =
-      model.forward(batch.input_ids.to(device), ops::packed_sequences(batch.cu_seqlens));
+      model.forward(batch.input_ids.to(device), ops::packed_sequences(batch.cu_seqlens), forward);
   return model.loss(hidden, batch.labels.to(device), options);
 }
 
 }  // namespace
 
 StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Batch>& micro_batches,
-                              double z_loss, const std::function<void()>& after_backward) {
+                              const StepOptions& given) {
   StepLoss step;
   for (const data::Batch& batch : micro_batches) step.num_counted += batch.label_count;
   nn::LossOptions options;
-  options.z_loss = z_loss;
+  options.z_loss = given.z_loss;
+  std::optional<nn::RandomStream> random = given.random;
   options.divisor = std::max<std::int64_t>(step.num_counted, 1);
   for (const data::Batch& batch : micro_batches) {
-    const ops::CrossEntropyResult result = batch_loss(model, batch, options);
-    if (!std::isfinite(result.loss.item<double>())) throw_non_finite_loss(model, batch);
+    const ops::CrossEntropyResult result = batch_loss(model, batch, options, random);
+    if (!std::isfinite(result.loss.item<double>())) throw_non_finite_loss(model, batch, random);
+    if (random) ++random->micro_batch;
     result.loss.backward();
-    if (after_backward) after_backward();
+    if (given.after_backward) given.after_backward();
     step.loss += result.ce.item<double>();
   }
   return step;
@@ -48,8 +53,8 @@ StepLoss held_out_loss(nn::Transformer& model, const data::PackedSamples& sample
     const data::Batch batch = data::make_sequential_batch(samples, first, batch_samples);
     nn::LossOptions options;
     options.divisor = 1;  // sums; divided once at the end
-    const double sum = batch_loss(model, batch, options).ce.item<double>();
-    if (!std::isfinite(sum)) throw_non_finite_loss(model, batch);
+    const double sum = batch_loss(model, batch, options, std::nullopt).ce.item<double>();
+    if (!std::isfinite(sum)) throw_non_finite_loss(model, batch, std::nullopt);
     total.loss += sum;
     total.num_counted += batch.label_count;
   }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "headway/data/batch.h"
@@ -16,13 +17,20 @@ struct StepLoss {
   std::int64_t num_counted = 0;  // labels that count, over all micro-batches
 };
 
+struct StepOptions {
+  double z_loss = 0.0;
+  /// Stream of everything random; its micro_batch counts those of the step. None = no dropout.
+  std::optional<nn::RandomStream> random;
+  std::function<void()> after_backward;
+};
+
 /// Forward and backward over `micro_batches`; gradients add up in the parameters' grad(), which
 /// must be empty before. The divisor of every micro-batch is the number of counted labels of all of
 /// them, so the sum is the gradient of the mean over the whole step, however it is cut. Errors:
 /// NonFiniteError naming the first layer of the forward pass that is not finite. Test:
 /// tests/unit/engine/train_step_test.cpp
 StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Batch>& micro_batches,
-                              double z_loss, const std::function<void()>& after_backward = {});
+                              const StepOptions& options = {});
 
 /// Mean cross-entropy over the counted labels of `samples`, in stream order, `batch_samples` at a
 /// time; records no autograd. Errors: NonFiniteError.

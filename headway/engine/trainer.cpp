@@ -66,9 +66,12 @@ StepMetrics Trainer::take_step() {
   optimizer_.zero_grad();
   StepMetrics metrics;
   metrics.step = steps_done_ + 1;
-  metrics.loss = accumulate_gradients(run_.model, next_batches(), run_.config.train.z_loss, [this] {
-                   optimizer_.collect();
-                 }).loss;
+  StepOptions options;
+  options.z_loss = run_.config.train.z_loss;
+  options.random = nn::RandomStream{static_cast<std::uint64_t>(run_.config.train.seed),
+                                    static_cast<std::uint64_t>(metrics.step)};
+  options.after_backward = [this] { optimizer_.collect(); };
+  metrics.loss = accumulate_gradients(run_.model, next_batches(), options).loss;
   metrics.grad_norm = optimizer_.clip();
   metrics.lr = learning_rate(run_.config.train, metrics.step);
   optimizer_.step(metrics.step, *metrics.lr);

@@ -14,14 +14,17 @@ ops::AttentionOptions core_options(const spec::AttentionSpec& spec) {
   options.scale = spec.scale;
   options.softcap = spec.logit_softcap.value_or(0.0);
   options.rule.left = spec.window ? *spec.window - 1 : -1;
-  options.rule.right = 0;
+  options.rule.right = spec.mask == spec::MaskKind::kCausal ? 0 : spec.window_ahead.value_or(-1);
+  options.dropout.probability = spec.dropout;
   return options;
 }
 
 at::Tensor sinks_of(const spec::AttentionSpec& spec, const ParameterScope& scope) {
   switch (spec.sinks) {
-    case spec::SinkKind::kNone: return {};
-    case spec::SinkKind::kLearnable: return scope.take("sinks");
+    case spec::SinkKind::kNone:
+      return {};
+    case spec::SinkKind::kLearnable:
+      return scope.take("sinks");
     case spec::SinkKind::kOffByOne: {
       const Parameters& parameters = scope.parameters();
       return at::zeros({spec.num_heads}, at::dtype(parameters.dtype()).device(parameters.device()));
@@ -34,8 +37,10 @@ at::Tensor sinks_of(const spec::AttentionSpec& spec, const ParameterScope& scope
 
 at::Tensor OutputGate::apply(const at::Tensor& core_THV, const at::Tensor& logits) const {
   switch (spec_.kind) {
-    case spec::GateKind::kNone: return core_THV;
-    case spec::GateKind::kHeadWise: return ops::sigmoid_gate(core_THV, logits);
+    case spec::GateKind::kNone:
+      return core_THV;
+    case spec::GateKind::kHeadWise:
+      return ops::sigmoid_gate(core_THV, logits);
     case spec::GateKind::kElementWise:
       return ops::sigmoid_gate(core_THV, logits.unflatten(1, {-1, v_head_dim_}));
   }
@@ -64,10 +69,31 @@ Attention::Heads Attention::project(const at::Tensor& x_TD) const {
   return out;
 }
 
+ops::AttentionOptions Attention::options_for(const MixerInput& input) const {
+  ops::AttentionOptions options = options_;
+  if (input.context != nullptr) {
+    options.mask = input.context->attention_mask;
+    options.bias = input.context->attention_bias;
+  }
+  if (input.context == nullptr || !input.context->random) {
+    options.dropout = {};
+  } else {
+    const RandomStream& random = *input.context->random;
+    options.dropout.key = ops::dropout_key(random.seed, random.step, random.micro_batch,
+                                           static_cast<uint64_t>(input.layer));
+  }
+  return options;
+}
+
 at::Tensor Attention::core(const Heads& heads, const MixerInput& input) const {
+  const ops::AttentionOptions options = options_for(input);
   if (input.state == nullptr) {
     return ops::attention(heads.q_THK, heads.k_TGK, heads.v_TGV, sinks_H_, input.sequences,
-                          options_);
+                          options);
+  }
+  if (options.rule.right != 0) {
+    throw UnsupportedError(
+        "[nn::Attention] mask = none: a state holds no keys of later tokens; allowed causal");
   }
   if (input.sequences.num_sequences() != 1) {
     throw ShapeError(
@@ -80,7 +106,7 @@ at::Tensor Attention::core(const Heads& heads, const MixerInput& input) const {
   ops::Sequences sequences = input.sequences;
   sequences.cu_k = {0, view.k_SGK.size(0)};
   sequences.max_k = past + input.sequences.max_q;
-  return ops::attention(heads.q_THK, view.k_SGK, view.v_SGV, sinks_H_, sequences, options_);
+  return ops::attention(heads.q_THK, view.k_SGK, view.v_SGV, sinks_H_, sequences, options);
 }
 
 MixerOutput Attention::forward(const MixerInput& input) const {
@@ -88,9 +114,10 @@ MixerOutput Attention::forward(const MixerInput& input) const {
   heads.q_THK = qk_norm_.query(heads.q_THK);
   heads.k_TGK = qk_norm_.key(heads.k_TGK);
   if (rotary_) {
-    const ops::Sequences& sequences = input.sequences;
-    heads.q_THK = rotary_->rotate(heads.q_THK, sequences.positions, sequences.position_limit);
-    heads.k_TGK = rotary_->rotate(heads.k_TGK, sequences.positions, sequences.position_limit);
+    const RotaryTable::Rows rows = rotary_->rows_of(
+        input.sequences, input.context == nullptr ? at::Tensor() : input.context->positions_3T);
+    heads.q_THK = rotary_->rotate(heads.q_THK, rows);
+    heads.k_TGK = rotary_->rotate(heads.k_TGK, rows);
   }
   const at::Tensor gated = gate_.apply(core(heads, input), heads.gate);
   return {out_.forward(gated.flatten(1))};

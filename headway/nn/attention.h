@@ -56,9 +56,6 @@ class Attention {
   /// rotated. Errors: ShapeError when a state comes with more than one sequence.
   MixerOutput forward(const MixerInput& input) const;
 
-  /// Which keys are visible, in place of causal and window: for parity runs without a state.
-  void replace_rule(const ops::AttentionRule& rule) { options_.rule = rule; }
-
   const std::shared_ptr<RotaryTable>& rotary() const { return rotary_; }
 
  private:
@@ -69,6 +66,7 @@ class Attention {
     at::Tensor gate;
   };
   Heads project(const at::Tensor& x_TD) const;
+  ops::AttentionOptions options_for(const MixerInput& input) const;
   at::Tensor core(const Heads& heads, const MixerInput& input) const;
 
   spec::AttentionSpec spec_;

@@ -34,10 +34,9 @@ Block::Block(const spec::LayerSpec& spec, const ParameterScope& scope,
       mlp_(make_mlp(spec.mlp, scope.child("mlp"))),
       layer_scalar_(scope.take_optional("layer_scalar")) {}
 
-void Block::forward(ResidualStream& stream, const ops::Sequences& sequences,
-                    LayerState* state) const {
+void Block::forward(ResidualStream& stream, const BlockInput& block) const {
   const at::Tensor mixer_in = stream.normed(pre_mixer_norm_);
-  const MixerInput input{mixer_in, sequences, state};
+  const MixerInput input{mixer_in, block.sequences, block.state, block.context, block.layer};
   const MixerOutput mixed =
       std::visit([&](const auto& mixer) { return mixer.forward(input); }, mixer_);
   stream.add(apply(post_mixer_norm_, mixed.out_TD));

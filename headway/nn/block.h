@@ -17,6 +17,14 @@ namespace headway::nn {
 using Mixer = std::variant<Attention>;
 using Mlp = std::variant<DenseMlp>;
 
+/// What a block needs besides the stream.
+struct BlockInput {
+  const ops::Sequences& sequences;
+  LayerState* state = nullptr;
+  const ForwardContext* context = nullptr;
+  int64_t layer = 0;
+};
+
 class Block {
  public:
   /// `rotary` gives the table of a mixer that rotates.
@@ -25,7 +33,7 @@ class Block {
 
   /// h += post(mixer(pre(h))); h += post(mlp(pre(h))); h *= layer_scalar. The last addition stays
   /// pending in the stream.
-  void forward(ResidualStream& stream, const ops::Sequences& sequences, LayerState* state) const;
+  void forward(ResidualStream& stream, const BlockInput& input) const;
 
   const Mixer& mixer() const { return mixer_; }
 

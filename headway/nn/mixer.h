@@ -2,6 +2,9 @@
 // Not for: any one mixer.
 #pragma once
 
+#include <cstdint>
+#include <optional>
+
 #include <ATen/core/Tensor.h>
 
 #include "headway/nn/layer_state.h"
@@ -9,10 +12,28 @@
 
 namespace headway::nn {
 
+/// Where a training pass stands: keys everything random in it, so that a recomputed or resumed pass
+/// draws the same.
+struct RandomStream {
+  uint64_t seed = 0;
+  uint64_t step = 0;
+  uint64_t micro_batch = 0;
+};
+
+/// What one pass through the stack adds to the layers' own rules; tensors may be undefined.
+struct ForwardContext {
+  std::optional<RandomStream> random;  // none = evaluation: nothing is dropped
+  at::Tensor attention_mask;           // ops::AttentionOptions::mask, in every layer
+  at::Tensor attention_bias;           // ops::AttentionOptions::bias, in every layer
+  at::Tensor positions_3T;  // int64 time, height and width of every token (rope.sections)
+};
+
 struct MixerInput {
-  const at::Tensor& x_TD;                // normed hidden states, packed
+  const at::Tensor& x_TD;           // normed hidden states, packed
   const ops::Sequences& sequences;  // boundaries and positions of the T new tokens (cu_k = cu_q)
-  LayerState* state = nullptr;           // set during generation: exactly one sequence
+  LayerState* state = nullptr;      // set during generation: exactly one sequence
+  const ForwardContext* context = nullptr;
+  int64_t layer = 0;  // from 0, in the whole stack: keys random draws
 };
 
 struct MixerOutput {

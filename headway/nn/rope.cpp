@@ -14,6 +14,7 @@ namespace headway::nn {
 namespace {
 
 constexpr int64_t kSmallestTable = 256;
+constexpr int64_t kMostPositions = int64_t{1} << 24;  // of tokens whose positions are given
 
 /// Fills rows [0, rows) of cos and sin; `Real` is the type angles are rounded to.
 template <class Real>
@@ -79,10 +80,44 @@ void RotaryTable::grow(int64_t rows) {
   sin_ = sin.to(device_);
 }
 
-at::Tensor RotaryTable::rotate(const at::Tensor& x_THK, const at::Tensor& positions_T,
-                               int64_t limit) {
-  grow(limit);
-  return ops::rope(x_THK, cos_, sin_, positions_T, rope_.layout == spec::RopeLayout::kInterleaved);
+RotaryTable::Rows RotaryTable::rows_of(const ops::Sequences& sequences,
+                                       const at::Tensor& positions_3T) {
+  if (by_token_) {
+    grow(sequences.num_tokens());
+    return {cos_, sin_, at::arange(sequences.num_tokens(), at::kLong)};
+  }
+  if (given_) {
+    grow(sequences.position_limit);
+    return {cos_, sin_, sequences.positions};
+  }
+  if (positions_3T.defined()) return rows_by_axis(positions_3T, sequences.num_tokens());
+  grow(sequences.position_limit);
+  return {cos_, sin_, sequences.positions};
+}
+
+RotaryTable::Rows RotaryTable::rows_by_axis(const at::Tensor& positions_3T, int64_t tokens) {
+  const bool fits = positions_3T.dim() == 2 && positions_3T.size(0) == 3 &&
+                    positions_3T.size(1) == tokens && positions_3T.scalar_type() == at::kLong;
+  if (!fits || !rope_.sections) {
+    throw ShapeError("[nn::RotaryTable] positions_3T: allowed int64 [3, " + std::to_string(tokens) +
+                     "] with rope.sections" + (rope_.sections ? "" : " (= none)"));
+  }
+  const at::Tensor positions = positions_3T.cpu();
+  const int64_t low = tokens == 0 ? 0 : positions.min().item<int64_t>();
+  const int64_t high = tokens == 0 ? 0 : positions.max().item<int64_t>();
+  if (low < 0 || high >= kMostPositions) {
+    throw ShapeError("[nn::RotaryTable] positions_3T from " + std::to_string(low) + " to " +
+                     std::to_string(high) + ", allowed 0 to " + std::to_string(kMostPositions - 1));
+  }
+  grow(high + 1);
+  const at::Tensor axes = at::tensor(spec::section_axes(rope_, cos_.size(1)), at::kLong);
+  const at::Tensor rows = positions.index_select(0, axes).t().contiguous().to(cos_.device());
+  return {at::gather(cos_, 0, rows), at::gather(sin_, 0, rows), at::arange(tokens, at::kLong)};
+}
+
+at::Tensor RotaryTable::rotate(const at::Tensor& x_THK, const Rows& rows) const {
+  return ops::rope(x_THK, rows.cos_MP, rows.sin_MP, rows.positions_T,
+                   rope_.layout == spec::RopeLayout::kInterleaved);
 }
 
 std::shared_ptr<RotaryTable> SharedRotary::table(const spec::RopeSpec& rope, int64_t head_dim) {

@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "headway/ops/sequences.h"
 #include "headway/spec/model_spec.h"
 #include "headway/spec/rope_frequencies.h"
 
@@ -24,9 +25,22 @@ class RotaryTable {
   static RotaryTable from_angles(const at::Tensor& angles_MP, double attention_factor,
                                  spec::RopeLayout layout);
 
-  /// Rotates x [T,H,K] at `positions` (int64 [T] on the CPU, all < `limit`); grows the table to
-  /// `limit` rows first.
-  at::Tensor rotate(const at::Tensor& x_THK, const at::Tensor& positions_T, int64_t limit);
+  /// Of given angles: row t turns token t of the batch, whatever its position.
+  void count_by_token() { by_token_ = true; }
+
+  /// Rows of a table, and which of them turns each token.
+  struct Rows {
+    at::Tensor cos_MP;
+    at::Tensor sin_MP;
+    at::Tensor positions_T;  // int64 on the CPU
+  };
+  /// Rows for the tokens of `sequences`, growing the table to its position_limit first. With
+  /// `positions_3T` (int64, time, height, width of every token; undefined = all of them the token's
+  /// position) every pair turns by the position of its axis.
+  /// Errors: ShapeError for positions_3T of another shape, negative, or without rope.sections.
+  Rows rows_of(const ops::Sequences& sequences, const at::Tensor& positions_3T = {});
+  /// Rotates x [T,H,K].
+  at::Tensor rotate(const at::Tensor& x_THK, const Rows& rows) const;
 
   const spec::RopeSpec& spec() const { return rope_; }
   int64_t head_dim() const { return head_dim_; }
@@ -37,10 +51,12 @@ class RotaryTable {
   RotaryTable(at::ScalarType table_dtype, at::Device device)
       : table_dtype_(table_dtype), device_(device) {}
   void grow(int64_t rows);
+  Rows rows_by_axis(const at::Tensor& positions_3T, int64_t tokens);
 
   spec::RopeSpec rope_;
   int64_t head_dim_ = 0;
   bool given_ = false;  // the angles were handed in: no further rows can be computed
+  bool by_token_ = false;
   spec::RopeFrequencies frequencies_;
   at::ScalarType table_dtype_;
   at::Device device_;

@@ -51,8 +51,8 @@ at::Tensor Transformer::forward(const at::Tensor& ids_T, const ops::Sequences& s
   ResidualStream stream(
       ops::embedding(ids_T, embedding_, embedding_scale_, spec_.embedding.padding_id.value_or(-1)));
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    blocks_[i].forward(stream, sequences,
-                       options.state == nullptr ? nullptr : &options.state->layers[i]);
+    LayerState* state = options.state == nullptr ? nullptr : &options.state->layers[i];
+    blocks_[i].forward(stream, {sequences, state, &options.context, static_cast<int64_t>(i)});
     if (options.hidden != nullptr) options.hidden->push_back(stream.value());
   }
   if (options.state != nullptr) options.state->num_tokens += ids_T.numel();

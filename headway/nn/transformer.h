@@ -2,10 +2,10 @@
 // Not for: optimisation, files or token choice (engine does those).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <memory>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "headway/nn/block.h"
 #include "headway/nn/parameters.h"
@@ -16,8 +16,9 @@
 namespace headway::nn {
 
 struct ForwardOptions {
-  ModelState* state = nullptr;                     // generation: one sequence continues this state
-  std::vector<at::Tensor>* hidden = nullptr;       // receives the residual stream after every layer
+  ModelState* state = nullptr;                // generation: one sequence continues this state
+  std::vector<at::Tensor>* hidden = nullptr;  // receives the residual stream after every layer
+  ForwardContext context;
 };
 
 struct LossOptions {

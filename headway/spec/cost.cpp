@@ -29,7 +29,13 @@ Cost count(const std::vector<TensorSpec>& tensors) {
 void add_attention(const AttentionSpec& attention, const CostOptions& options, Cost& cost) {
   const double per_key = 2.0 * static_cast<double>(attention.num_heads) *
                          static_cast<double>(attention.head_dim + attention.v_head_dim);
-  cost.attention_flops = per_key * mean_visible(options.context, attention.window);
+  double visible = mean_visible(options.context, attention.window);
+  if (attention.mask == MaskKind::kNone) {
+    std::optional<int64_t> ahead;  // the query itself included, as in a window
+    if (attention.window_ahead) ahead = *attention.window_ahead + 1;
+    visible += mean_visible(options.context, ahead) - 1.0;
+  }
+  cost.attention_flops = per_key * visible;
   const int64_t seen = options.context + 1;
   cost.decode_attention_flops =
       per_key * static_cast<double>(std::min(seen, attention.window.value_or(seen)));

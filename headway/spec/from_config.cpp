@@ -24,10 +24,13 @@ AttentionSpec resolve_attention(const config::AttentionConfig& given, const Norm
   spec.head_dim = given.head_dim.value_or(hidden_size / given.num_heads);
   spec.v_head_dim = given.v_head_dim.value_or(spec.head_dim);
   spec.rope = given.rope;
+  spec.mask = given.mask;
   spec.window = given.window;
+  spec.window_ahead = given.window_ahead;
   spec.scale = given.scale.value_or(1.0 / std::sqrt(static_cast<double>(spec.head_dim)));
   spec.logit_softcap = given.logit_softcap;
   spec.sinks = given.sinks;
+  spec.dropout = given.dropout;
   if (given.qk_norm) spec.q_norm = spec.k_norm = norm;
   spec.gate = given.gate;
   spec.qkv_bias = given.qkv_bias;

@@ -19,6 +19,10 @@ std::string rope_words(const std::optional<RopeSpec>& rope) {
     if (rope->factor != 1.0) text += ":" + format_double(rope->factor);
   }
   if (rope->layout == RopeLayout::kInterleaved) text += " interleaved";
+  if (rope->sections) {
+    const auto& axes = *rope->sections;
+    text += fmt::format(" thw:{}/{}/{}", axes[0], axes[1], axes[2]);
+  }
   return text;
 }
 
@@ -28,6 +32,7 @@ std::string mixer_words(const AttentionSpec& attention) {
   if (attention.logit_softcap) text += " cap " + format_double(*attention.logit_softcap);
   if (attention.sinks != SinkKind::kNone)
     text += fmt::format(" sinks:{}", enum_name(attention.sinks));
+  if (attention.dropout > 0) text += " dropout " + format_double(attention.dropout);
   if (attention.qkv_bias || attention.output_bias) text += " bias";
   return text;
 }
@@ -41,6 +46,9 @@ void add_attention(const AttentionSpec& attention, LayerWords& words) {
   if (attention.v_head_dim != attention.head_dim)
     words.head_dim += "/" + std::to_string(attention.v_head_dim);
   words.window = attention.window ? format_count(*attention.window) : "all";
+  if (attention.mask == MaskKind::kNone) {
+    words.window += "+" + (attention.window_ahead ? format_count(*attention.window_ahead) : "all");
+  }
   words.rope = rope_words(attention.rope);
   words.gate = enum_name(attention.gate.kind);
   words.kv_source = "own";

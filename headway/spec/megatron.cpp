@@ -65,6 +65,11 @@ RopeSpec rope_of(const MegatronConfig& config) {
   rope.base = config.rotary_base;
   rope.fraction = config.rotary_percent;
   if (config.rotary_interleaved) rope.layout = RopeLayout::kInterleaved;
+  if (config.position_embedding_type == PositionType::kMrope) {
+    const std::vector<int64_t>& sections = config.mrope_section.value();
+    rope.sections = {sections[0], sections[1], sections[2]};
+    rope.sections_interleaved = config.mrope_interleaved;
+  }
   if (config.position_embedding_type == PositionType::kYarn) {
     set_yarn(config, rope);
   } else if (config.rope_scaling) {
@@ -97,6 +102,16 @@ DenseMlpSpec mlp_of(const MegatronConfig& config) {
       break;
   }
   return mlp;
+}
+
+/// The one scale of scores on every path (upstream's differ by path). apply_query_key_layer_scaling
+/// divides scores by the layer's number and multiplies the softmax's argument by it: no change.
+double scale_of(const MegatronConfig& config) {
+  const auto dim = static_cast<double>(config.head_dim());
+  if (config.softmax_scale) return *config.softmax_scale;
+  if (!config.use_mup) return 1.0 / std::sqrt(dim);
+  return std::sqrt(config.mup_base_head_dim.value_or(1.0)) /
+         std::pow(dim, config.mup_attn_scale_power);
 }
 
 LayerSpec layer_of(const MegatronConfig& config, int64_t layer_number) {
@@ -153,6 +168,20 @@ std::optional<std::array<int64_t, 2>> layer_window(const MegatronConfig& config,
   return windowed ? config.window_size : std::nullopt;
 }
 
+bool is_causal(MegatronMask mask) {
+  switch (mask) {
+    case MegatronMask::kCausal:
+    case MegatronMask::kPaddingCausal:
+    case MegatronMask::kCausalBottomRight:
+      return true;
+    case MegatronMask::kPadding:
+    case MegatronMask::kNoMask:
+    case MegatronMask::kArbitrary:
+      return false;
+  }
+  throw InternalError("[megatron] mask type is not in the enum");
+}
+
 bool layer_skips_rope(const MegatronConfig& config, int64_t layer_number) {
   const Json& skip = config.no_rope_freq;
   if (skip.is_number_integer()) return layer_number % skip.get<int64_t>() == 0;
@@ -176,8 +205,8 @@ AttentionSpec layer_attention(const MegatronConfig& config, int64_t layer_number
   }
   const auto window = layer_window(config, layer_number);
   if (window && (*window)[0] >= 0) attention.window = (*window)[0] + 1;
-  attention.scale =
-      config.softmax_scale.value_or(1.0 / std::sqrt(static_cast<double>(attention.head_dim)));
+  attention.scale = scale_of(config);
+  attention.dropout = config.attention_dropout;
   attention.logit_softcap = config.attn_logit_softcap;
   attention.sinks = sinks_of(config.softmax_type);
   if (config.qk_layernorm) attention.q_norm = attention.k_norm = norm_of(config);

@@ -30,6 +30,21 @@ MegatronConfig read_megatron(const Json& arguments, const std::string& path = "m
 std::optional<std::array<int64_t, 2>> layer_window(const MegatronConfig& config,
                                                    int64_t layer_number);
 
+/// Upstream's mask types. `padding`, `arbitrary` and the padding of `padding_causal` are a boolean
+/// tensor (true = hidden) or the boundaries of packed sequences beside the rule.
+enum class MegatronMask {
+  kPadding,
+  kCausal,
+  kNoMask,
+  kPaddingCausal,
+  kArbitrary,
+  kCausalBottomRight
+};
+
+/// Whether later keys are hidden. Query i of sq sees key j of sk only if j <= i + sk - sq: causal
+/// is aligned at the bottom right, as causal_bottom_right says (both agree when sq = sk).
+bool is_causal(MegatronMask mask);
+
 /// Whether no_rope_freq leaves layer `layer_number` (from 1) without rotary positions: an integer N
 /// means N, 2N, …; a list holds 1 for such layers.
 bool layer_skips_rope(const MegatronConfig& config, int64_t layer_number);
@@ -51,3 +66,19 @@ ModelSpec megatron_model(const MegatronConfig& config, int64_t vocab_size = 0);
 ModelSpec from_megatron(const Json& arguments, int64_t vocab_size = 0);
 
 }  // namespace headway::spec
+
+namespace headway {
+
+template <>
+struct EnumTable<spec::MegatronMask> {
+  static constexpr auto kEntries = std::to_array<EnumEntry<spec::MegatronMask>>(
+      {{spec::MegatronMask::kPadding, "padding"},
+       {spec::MegatronMask::kCausal, "causal"},
+       {spec::MegatronMask::kNoMask, "no_mask"},
+       {spec::MegatronMask::kNoMask, "none"},
+       {spec::MegatronMask::kPaddingCausal, "padding_causal"},
+       {spec::MegatronMask::kArbitrary, "arbitrary"},
+       {spec::MegatronMask::kCausalBottomRight, "causal_bottom_right"}});
+};
+
+}  // namespace headway

@@ -227,6 +227,12 @@ class Checker {
                           format_double(c_.rotary_percent), c_.head_dim(),
                           format_double(c_.rotary_percent), width));
     }
+    const bool sections = c_.mrope_section || c_.mrope_interleaved;
+    if (sections && c_.position_embedding_type != PositionType::kMrope) {
+      problem("mrope_section", fmt::format("mrope_section and mrope_interleaved: allowed only with "
+                                           "position_embedding_type = mrope (= {})",
+                                           type));
+    }
     if (c_.position_embedding_type == PositionType::kYarn) check_yarn();
     if (c_.position_embedding_type == PositionType::kMrope) check_sections(width / 2);
   }
@@ -257,8 +263,8 @@ class Checker {
                                                   "half the rotated channels (= {})",
                                                   text, pairs));
     }
-    const std::vector<int64_t> even = {(pairs + 2) / 3, (pairs + 1) / 3, pairs / 3};
-    if (c_.mrope_interleaved && given != even) {
+    const std::array<int64_t, 3> even = config::even_sections(pairs);
+    if (c_.mrope_interleaved && !std::equal(even.begin(), even.end(), given.begin())) {
       problem("mrope_section",
               fmt::format("{}: allowed {} with mrope_interleaved = true", text, Json(even).dump()));
     }
@@ -279,10 +285,12 @@ class Checker {
     if (asks_for(c_.fp8)) missing("fp8", json_summary(c_.fp8), "fp8 is");
     if (asks_for(c_.fp4)) missing("fp4", json_summary(c_.fp4), "fp4 is");
     if (c_.hidden_dropout > 0) {
-      missing("hidden_dropout", format_double(c_.hidden_dropout), "dropout is");
+      missing("hidden_dropout", format_double(c_.hidden_dropout),
+              "dropout of the residual stream is");
     }
-    if (c_.attention_dropout > 0) {
-      missing("attention_dropout", format_double(c_.attention_dropout), "dropout is");
+    if (c_.use_mup && c_.mup_width_mult != 1.0) {
+      missing("mup_width_mult", format_double(c_.mup_width_mult),
+              "muP's learning rates and multipliers are");
     }
     if (c_.flash_decode) missing("flash_decode", "true", "static flash decode is");
     if (c_.batch_invariant_mode) missing("batch_invariant_mode", "true", "batch invariance is");
@@ -301,7 +309,10 @@ class Checker {
     const std::string type(enum_name(c_.position_embedding_type));
     switch (c_.position_embedding_type) {
       case PositionType::kMrope:
-        missing("position_embedding_type", type, "multimodal rotary embedding is");
+        if (c_.rope_scaling) {
+          missing("rope_scaling", "true",
+                  "Llama-3 scaling with position_embedding_type = mrope is");
+        }
         break;
       case PositionType::kLearnedAbsolute:
       case PositionType::kRelative:

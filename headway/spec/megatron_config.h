@@ -38,7 +38,7 @@ struct MegatronStack {
   bool add_bias_linear = true;
   double init_method_std = 0.02;
   double hidden_dropout = 0.0;
-  double attention_dropout = 0.0;
+  double attention_dropout = 0.1;
   bool operator==(const MegatronStack&) const = default;
 
   template <class V>
@@ -62,7 +62,8 @@ struct MegatronStack {
     v.field("add_bias_linear", &S::add_bias_linear, "biases of all projections");
     v.field("init_method_std", &S::init_method_std, "of weight matrices", at_least(0));
     v.field("hidden_dropout", &S::hidden_dropout, "0 only", from_below(0, 1));
-    v.field("attention_dropout", &S::attention_dropout, "0 only", from_below(0, 1));
+    v.field("attention_dropout", &S::attention_dropout, "of probabilities, in training",
+            from_below(0, 1));
   }
 };
 
@@ -80,6 +81,10 @@ struct MegatronAttention {
   std::optional<std::array<int64_t, 2>> window_size;  // tokens to the left and right; -1 = all
   Json window_attn_skip_freq;                         // integer, list or null
   std::optional<double> softmax_scale;
+  bool use_mup = false;
+  std::optional<double> mup_base_head_dim;
+  double mup_attn_scale_power = 1.0;
+  double mup_width_mult = 1.0;
   MegatronSoftmax softmax_type = MegatronSoftmax::kVanilla;
   std::optional<double> attn_logit_softcap;
   bool apply_query_key_layer_scaling = false;  // mathematically no change
@@ -108,6 +113,11 @@ struct MegatronAttention {
             between(-1, config::kMaxTokens - 1));
     v.field("window_attn_skip_freq", &A::window_attn_skip_freq, "which layers see everything");
     v.field("softmax_scale", &A::softmax_scale, "none = kv_channels^-0.5", above(0));
+    v.field("use_mup", &A::use_mup, "another default of softmax_scale");
+    v.field("mup_base_head_dim", &A::mup_base_head_dim, "none = 1", above(0));
+    v.field("mup_attn_scale_power", &A::mup_attn_scale_power, "of kv_channels in that default",
+            at_least(0));
+    v.field("mup_width_mult", &A::mup_width_mult, "1 only", above(0));
     v.field("softmax_type", &A::softmax_type, "extra softmax logit");
     v.field("attn_logit_softcap", &A::attn_logit_softcap, "c·tanh(score / c)", above(0));
     v.field("apply_query_key_layer_scaling", &A::apply_query_key_layer_scaling, "no change");

@@ -39,7 +39,6 @@ constexpr auto kSwitches = std::to_array<Switch>({
     {"num_moe_experts", "mixture of experts"},
     {"qk_clip", "QK-Clip"},
     {"log_max_attention_logit", "logging of attention logits"},
-    {"use_mup", "muP scaling"},
     {"test_mode", "the q/k consistency check"},
     {"heterogeneous_block_specs", "heterogeneous block specs"},
     {"virtual_pipeline_model_parallel_size", "pipeline parallelism"},
@@ -165,7 +164,7 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "linear_value_head_dim",
     "linear_num_key_heads",
     "linear_num_value_heads",
-    // details of experts, multi-token prediction, QK-Clip and muP
+    // details of experts, multi-token prediction and QK-Clip
     "moe_ffn_hidden_size",
     "moe_layer_freq",
     "moe_router_topk",
@@ -188,9 +187,6 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "mtp_loss_scaling_factor",
     "qk_clip_alpha",
     "qk_clip_threshold",
-    "mup_base_head_dim",
-    "mup_attn_scale_power",
-    "mup_width_mult",
 });
 
 bool is_off(const Json& value) {

@@ -20,6 +20,7 @@ namespace headway::spec {
 using config::Activation;
 using config::GateInit;
 using config::GateKind;
+using config::MaskKind;
 using config::NormKind;
 using config::NormWeight;
 using config::RopeKind;
@@ -38,10 +39,13 @@ struct AttentionSpec {
   int64_t head_dim = 0;      // K
   int64_t v_head_dim = 0;    // V
   std::optional<RopeSpec> rope;
-  std::optional<int64_t> window;  // tokens seen, the query itself included
-  double scale = 0.0;             // multiplies q·k
+  MaskKind mask = MaskKind::kCausal;
+  std::optional<int64_t> window;        // tokens seen, the query itself included
+  std::optional<int64_t> window_ahead;  // tokens seen after the query; mask none only
+  double scale = 0.0;                   // multiplies q·k
   std::optional<double> logit_softcap;
   SinkKind sinks = SinkKind::kNone;
+  double dropout = 0.0;  // of probabilities, in training
   std::optional<NormSpec> q_norm;
   std::optional<NormSpec> k_norm;
   GateSpec gate;

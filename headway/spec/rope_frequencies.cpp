@@ -122,4 +122,18 @@ RopeFrequencies rope_frequencies(const RopeSpec& rope, int64_t head_dim, RopePre
   return result;
 }
 
+std::vector<int64_t> section_axes(const RopeSpec& rope, int64_t pairs) {
+  const auto [time, height, width] = rope.sections.value();
+  std::vector<int64_t> axes(pairs, 0);
+  for (int64_t k = 0; k < pairs; ++k) {
+    if (rope.sections_interleaved) {
+      if (k % 3 == 1 && k / 3 < height) axes[k] = 1;
+      if (k % 3 == 2 && k / 3 < width) axes[k] = 2;
+    } else if (k >= time) {
+      axes[k] = k < time + height ? 1 : 2;
+    }
+  }
+  return axes;
+}
+
 }  // namespace headway::spec

@@ -21,4 +21,11 @@ struct RopeFrequencies {
 /// Test: tests/unit/spec/rope_frequencies_test.cpp
 RopeFrequencies rope_frequencies(const RopeSpec& rope, int64_t head_dim, RopePrecision precision);
 
+/// Axis (0 time, 1 height, 2 width) whose position turns each of `pairs` rotated pairs of a rope
+/// with sections (t, h, w). In runs: pair k < t time, k < t + h height, else width. Interleaved:
+/// k % 3 = 1 and k / 3 < h height, k % 3 = 2 and k / 3 < w width, else time. The layout of channels
+/// does not matter (upstream's interleaved channels with sections differ).
+/// Source: spec/attention.md §4.5. Test: tests/unit/spec/rope_frequencies_test.cpp
+std::vector<int64_t> section_axes(const RopeSpec& rope, int64_t pairs);
+
 }  // namespace headway::spec

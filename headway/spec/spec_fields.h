@@ -28,10 +28,14 @@ struct FieldsOf<spec::AttentionSpec> {
     v.field("head_dim", &A::head_dim, "K", between(1, config::kMaxHeadDim).required());
     v.field("v_head_dim", &A::v_head_dim, "V", between(1, config::kMaxHeadDim).required());
     v.field("rope", &A::rope, "rotary positions");
+    v.field("mask", &A::mask, "which keys a query sees");
     v.field("window", &A::window, "tokens seen, itself included", between(1, config::kMaxTokens));
+    v.field("window_ahead", &A::window_ahead, "tokens seen after the query",
+            between(0, config::kMaxTokens));
     v.field("scale", &A::scale, "multiplies q·k", above(0).required());
     v.field("logit_softcap", &A::logit_softcap, "soft cap of the scores", above(0));
     v.field("sinks", &A::sinks, "extra softmax logit");
+    v.field("dropout", &A::dropout, "of probabilities, in training", from_below(0, 1));
     v.field("q_norm", &A::q_norm, "norm of each query head");
     v.field("k_norm", &A::k_norm, "norm of each key head");
     v.field("gate", &A::gate, "output gate");

@@ -16,6 +16,7 @@ void check_mixer(const AttentionSpec& attention, const std::string& path, Proble
   if (attention.rope && !problems.touches(path + ".head_dim")) {
     config::check_rope(*attention.rope, attention.head_dim, path + ".rope", problems);
   }
+  config::check_mask(attention.mask, attention.window_ahead, path, problems);
   config::check_gate(attention.gate, attention.gate_bias, path, problems);
   check_optional_norm(attention.q_norm, path + ".q_norm", problems);
   check_optional_norm(attention.k_norm, path + ".k_norm", problems);

@@ -48,6 +48,11 @@ ops::AttentionOptions rule(int64_t left, int64_t right, double softcap = 0, doub
   return options;
 }
 
+ops::AttentionOptions dropping(double probability, ops::AttentionOptions options) {
+  options.dropout = {probability, 0x1234'5678'9abc'def0};
+  return options;
+}
+
 std::vector<Case> cases() {
   std::vector<Case> list;
   for (int64_t s : {1, 2, 63, 64, 65, 130, 300}) {
@@ -88,6 +93,20 @@ std::vector<Case> cases() {
   list.push_back({"sharp", {130}, {}, 4, 2, 64, 64, rule(-1, 0, 0, 1.0), false, false, 10});
   list.push_back({"negative_scale", {130}, {}, 4, 2, 32, 32, rule(20, 0, 0, -0.4), true});
   list.push_back({"zero_scale", {90}, {}, 4, 2, 32, 32, rule(-1, 0, 0, 0.0)});
+  list.push_back({"dropout", {130}, {}, 4, 2, 32, 32, dropping(0.3, rule(-1, 0))});
+  list.push_back(
+      {"dropout_packed_sinks", {30, 200, 5}, {}, 6, 3, 32, 32, dropping(0.5, rule(33, 0)), true});
+  list.push_back({"dropout_softcap", {230}, {}, 4, 2, 19, 45, dropping(0.1, rule(-1, -1, 2.0))});
+  list.push_back({"dropout_continued",
+                  {5, 100, 1, 2},
+                  {105, 130, 700, 3},
+                  4,
+                  2,
+                  32,
+                  32,
+                  dropping(0.6, rule(-1, 0)),
+                  true});
+  list.push_back({"dropout_everything", {70}, {}, 4, 2, 32, 32, dropping(1 - 1e-12, rule(-1, 0))});
   return list;
 }
 

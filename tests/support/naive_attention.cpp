@@ -7,6 +7,8 @@
 
 #include <ATen/Functions.h>
 
+#include "headway/ops/internal/dropout.h"
+
 namespace headway::test {
 namespace {
 
@@ -20,10 +22,17 @@ struct Cube {
 
 at::Tensor as_double(const at::Tensor& x) { return x.detach().to(at::kDouble).contiguous(); }
 
+/// A key that a query sees: its row of k, what is added to its score and where that came from.
+struct Seen {
+  int64_t row;
+  double bias = 0;
+  double* d_bias = nullptr;
+};
+
 /// One query of one head: everything its loops need.
 struct Query {
   int64_t token, head, group;
-  std::vector<int64_t> keys;  // rows of k that it sees
+  std::vector<Seen> keys;
 };
 
 struct Problem {
@@ -34,6 +43,16 @@ struct Problem {
   int64_t tokens;
   ops::AttentionOptions options;
 
+  /// 0 where dropped, else 1 / (1 - probability).
+  double kept(const Query& query, int64_t key) const {
+    const double probability = options.dropout.probability;
+    if (probability == 0) return 1;
+    const auto row = ops::internal::dropout_row(options.dropout.key, query.head, query.token);
+    const double draw = ops::internal::dropout_bits(row, static_cast<uint32_t>(key)) / 0x1p31;
+    return draw < probability ? 0 : 1 / (1 - probability);
+  }
+
+  /// Before the bias.
   double score(const Query& query, int64_t key) const {
     double dot = 0;
     for (int64_t c = 0; c < q.c; ++c)
@@ -45,8 +64,11 @@ struct Problem {
 
 void run_query(const Problem& p, const Query& query) {
   const double sink = p.sinks ? p.sinks[query.head] : -std::numeric_limits<double>::infinity();
-  std::vector<double> scores;
-  for (int64_t key : query.keys) scores.push_back(p.score(query, key));
+  std::vector<double> capped, scores;
+  for (const Seen& key : query.keys) {
+    capped.push_back(p.score(query, key.row));
+    scores.push_back(capped.back() + key.bias);
+  }
   double max = sink;
   for (double score : scores) max = std::max(max, score);
   double sum = std::exp(sink - max);
@@ -59,21 +81,23 @@ void run_query(const Problem& p, const Query& query) {
   std::vector<double> weight, d_weight;
   double mean = 0;
   for (size_t n = 0; n < query.keys.size(); ++n) {
-    const int64_t key = query.keys[n];
+    const int64_t key = query.keys[n].row;
     weight.push_back(std::exp(scores[n] - lse));
+    const double kept = p.kept(query, key), passed = weight.back() * kept;
     double d = 0;
     for (int64_t c = 0; c < p.v.c; ++c) {
-      p.out.at(query.token, query.head, c) += weight.back() * p.v.at(key, query.group, c);
+      p.out.at(query.token, query.head, c) += passed * p.v.at(key, query.group, c);
       d += p.d_out.at(query.token, query.head, c) * p.v.at(key, query.group, c);
-      p.dv.at(key, query.group, c) += weight.back() * p.d_out.at(query.token, query.head, c);
+      p.dv.at(key, query.group, c) += passed * p.d_out.at(query.token, query.head, c);
     }
-    d_weight.push_back(d);
-    mean += weight.back() * d;
+    d_weight.push_back(d * kept);
+    mean += weight.back() * d_weight.back();
   }
   for (size_t n = 0; n < query.keys.size(); ++n) {
-    const int64_t key = query.keys[n];
+    const int64_t key = query.keys[n].row;
     double d_score = weight[n] * (d_weight[n] - mean);
-    if (p.options.softcap > 0) d_score *= 1 - std::pow(scores[n] / p.options.softcap, 2);
+    if (query.keys[n].d_bias) *query.keys[n].d_bias += d_score;
+    if (p.options.softcap > 0) d_score *= 1 - std::pow(capped[n] / p.options.softcap, 2);
     for (int64_t c = 0; c < p.q.c; ++c) {
       p.dq.at(query.token, query.head, c) +=
           p.options.scale * d_score * p.k.at(key, query.group, c);
@@ -83,6 +107,38 @@ void run_query(const Problem& p, const Query& query) {
   }
   if (p.sinks && std::isfinite(lse)) p.d_sinks[query.head] -= std::exp(sink - lse) * mean;
 }
+
+int64_t longest(const std::vector<int64_t>& cu) {
+  int64_t length = 0;
+  for (size_t n = 0; n + 1 < cu.size(); ++n) length = std::max(length, cu[n + 1] - cu[n]);
+  return length;
+}
+
+/// Mask, bias and its gradient in full: [N,H,max sq,max sk] doubles each, or undefined.
+struct Pairs {
+  at::Tensor mask, bias, d_bias;
+  int64_t heads, queries, keys;
+
+  Pairs(const ops::AttentionOptions& options, const ops::Sequences& sequences, int64_t num_heads)
+      : heads(num_heads), queries(longest(sequences.cu_q)), keys(longest(sequences.cu_k)) {
+    const std::vector<int64_t> full{sequences.num_sequences(), heads, queries, keys};
+    if (options.mask.defined()) mask = as_double(options.mask).expand(full).contiguous();
+    if (!options.bias.defined()) return;
+    bias = as_double(options.bias).expand(full).contiguous();
+    d_bias = at::zeros(full, at::kDouble);
+  }
+  int64_t place(int64_t n, int64_t h, int64_t i, int64_t j) const {
+    return ((n * heads + h) * queries + i) * keys + j;
+  }
+  bool hides(int64_t n, int64_t h, int64_t i, int64_t j) const {
+    return mask.defined() && mask.data_ptr<double>()[place(n, h, i, j)] != 0;
+  }
+  Seen seen(int64_t row, int64_t n, int64_t h, int64_t i, int64_t j) const {
+    if (!bias.defined()) return {row};
+    const int64_t at = place(n, h, i, j);
+    return {row, bias.data_ptr<double>()[at], d_bias.data_ptr<double>() + at};
+  }
+};
 
 }  // namespace
 
@@ -99,7 +155,10 @@ NaiveAttention naive_attention(const at::Tensor& q_THK, const at::Tensor& k_SGK,
                    at::zeros_like(q),
                    at::zeros_like(k),
                    at::zeros_like(v),
-                   at::zeros({heads}, at::kDouble)};
+                   at::zeros({heads}, at::kDouble),
+                   {}};
+  const Pairs pairs(options, sequences, heads);
+  r.d_bias = pairs.d_bias;
   const Problem problem{Cube(q),
                         Cube(k),
                         Cube(v),
@@ -118,13 +177,14 @@ NaiveAttention naive_attention(const at::Tensor& q_THK, const at::Tensor& k_SGK,
     const int64_t sk = sequences.cu_k[n + 1] - sequences.cu_k[n];
     for (int64_t i = 0; i < sq; ++i) {
       const int64_t position = i + sk - sq;
-      std::vector<int64_t> keys;
-      for (int64_t j = 0; j < sk; ++j) {
-        const bool left = options.rule.left < 0 || j >= position - options.rule.left;
-        const bool right = options.rule.right < 0 || j <= position + options.rule.right;
-        if (left && right) keys.push_back(sequences.cu_k[n] + j);
-      }
       for (int64_t h = 0; h < heads; ++h) {
+        std::vector<Seen> keys;
+        for (int64_t j = 0; j < sk; ++j) {
+          const bool left = options.rule.left < 0 || j >= position - options.rule.left;
+          const bool right = options.rule.right < 0 || j <= position + options.rule.right;
+          if (!left || !right || pairs.hides(n, h, i, j)) continue;
+          keys.push_back(pairs.seen(sequences.cu_k[n] + j, n, h, i, j));
+        }
         run_query(problem, {sequences.cu_q[n] + i, h, h / (heads / groups), keys});
       }
     }

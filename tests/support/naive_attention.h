@@ -13,6 +13,7 @@ struct NaiveAttention {
   at::Tensor out;                  // [T,H,V] double
   at::Tensor lse;                  // [H,T] double, the sink included
   at::Tensor dq, dk, dv, d_sinks;  // of sum(out * d_out); double
+  at::Tensor d_bias;               // [N,H,max sq,max sk]: before the sum over what bias broadcasts
 };
 
 /// Inputs of any dtype (converted to double first); `sinks` may be undefined.

@@ -125,6 +125,7 @@ spec::ModelSpec tiny_odd() {
     a.sinks = i == 0 ? spec::SinkKind::kOffByOne : spec::SinkKind::kLearnable;
     a.rope->layout = spec::RopeLayout::kInterleaved;
     if (i == 1) a.rope.reset();
+    if (i == 2) a.dropout = 0.2;
     spec::DenseMlpSpec mlp;
     mlp.intermediate_size = 18;
     mlp.gated = false;

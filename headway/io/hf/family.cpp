@@ -78,6 +78,19 @@ Json merge(const Json& original, const ReadConfig& read, const Json& generated) 
   return result;
 }
 
+/// The dropout of all attention layers, which `attention_dropout` says of a whole model; 0 when
+/// they differ. It belongs to training, so it is no reason to refuse an export.
+double common_dropout(const spec::ModelSpec& spec) {
+  std::optional<double> common;
+  for (const spec::LayerSpec& layer : spec.layers) {
+    const spec::AttentionSpec* attention = spec::attention_of(layer);
+    if (attention == nullptr) continue;
+    if (common && *common != attention->dropout) return 0.0;
+    common = attention->dropout;
+  }
+  return common.value_or(0.0);
+}
+
 void check_round_trip(const Family& family, const spec::ModelSpec& spec, const Json& config) {
   const ReadConfig back = read_config(family, config, "exported config.json");
   if (canonical_spec(back.spec) == canonical_spec(spec)) return;
@@ -128,6 +141,8 @@ Json export_config(const Family& family, const spec::ModelSpec& spec, const Expo
                     {"model_type", std::string(family.name)}};
   const Json model = family.write(spec);
   for (const auto& [key, value] : model.items()) generated[key] = value;
+  const double dropout = common_dropout(spec);
+  if (dropout > 0 && &family != &headway_family()) generated["attention_dropout"] = dropout;
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
     if (hints.token_ids.contains(key) && !generated.contains(key))
       generated[key] = hints.token_ids[key];
@@ -146,6 +161,7 @@ spec::ModelSpec canonical_spec(spec::ModelSpec spec) {
     layer.block.clear();
     auto& attention = std::get<spec::AttentionSpec>(layer.mixer);
     attention.gate = {.kind = attention.gate.kind};
+    attention.dropout = 0.0;
     if (attention.rope) attention.rope = canonical_rope(*attention.rope);
     if (is_default_scale(attention.scale, attention.head_dim)) {
       attention.scale = default_scale(attention.head_dim);

@@ -24,10 +24,12 @@ void attention_reasons(size_t layer, const spec::AttentionSpec& attention, Reaso
   add_if(attention.sinks != spec::SinkKind::kNone,
          fmt::format("attention sinks ({})", enum_name(attention.sinks)));
   add_if(attention.gate_bias, "a bias on the output gate");
+  add_if(attention.mask != spec::MaskKind::kCausal, "attention to later tokens");
   add_if(attention.q_norm.has_value() != attention.k_norm.has_value(),
          "only one of q_norm and k_norm");
   if (!attention.rope) return;
   add_if(attention.rope->layout != spec::RopeLayout::kHalf, "interleaved rotary pairs");
+  add_if(attention.rope->sections.has_value(), "multimodal rotary sections");
 }
 
 void norm_reasons(const spec::ModelSpec& spec, spec::NormWeight flavour, Reasons& reasons) {

@@ -1,5 +1,7 @@
 // Backward of the CPU attention on one block of queries: weights are recomputed from lse.
 // Not for: sums over blocks and tasks (attention_cpu.cpp).
+#include <type_traits>
+
 #include "headway/ops/cpu/attention_tiles.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -71,26 +73,52 @@ HWY_INLINE void load_rows(const AttentionProblem& p, const QueryBlock& block,
   fill(scratch.d_out, rows * p.value_width, round_up(rows, kStrip) * p.value_width, 0.0f);
 }
 
-/// weights: scores -> exp2(score - lse); d_scores: d_out·v -> weight · (d_out·v - delta), both 0
-/// outside `visible`.
-template <bool kCapped>
+/// Drops nothing.
+struct KeepRow {
+  HWY_INLINE Vec kept(Vec value, int64_t) const { return value; }
+};
+
+/// What one row of a strip needs besides its scores.
+struct RowFacts {
+  float lse, delta;
+  float softcap;
+  float kept_factor;
+  int64_t key;  // row of k of the first column
+};
+
+/// weights: scores -> exp2(score - lse), those dropped 0, the others times kept_factor;
+/// d_scores: d_out·v -> exp2(score - lse) · (kept d_out·v - delta). Right only where visible.
+template <bool kCapped, class Drop>
 HWY_INLINE void backward_row(float* weights, float* d_scores, internal::KeyRange columns,
-                             float softcap, float lse, float delta) {
+                             const RowFacts& facts, const Drop& drop) {
+  constexpr bool kDrops = !std::is_same_v<Drop, KeepRow>;
   const F d;
-  const Vec shift = hn::Set(d, lse), mean = hn::Set(d, delta);
-  const Vec cap = hn::Set(d, softcap * kLog2E), one = hn::Set(d, 1.0f);
+  const Vec shift = hn::Set(d, facts.lse), mean = hn::Set(d, facts.delta);
+  const Vec cap = hn::Set(d, facts.softcap * kLog2E), one = hn::Set(d, 1.0f);
+  const Vec factor = hn::Set(d, facts.kept_factor);
   for (int64_t j = columns.first; j < columns.last; j += lanes()) {
     Vec score = hn::LoadU(d, weights + j);
-    Vec d_score = hn::Sub(hn::LoadU(d, d_scores + j), mean);
+    Vec d_weight = hn::LoadU(d, d_scores + j);
+    const Vec kept =
+        kDrops ? drop.kept(factor, facts.key + j - columns.first) : factor;  // 0 or the factor
+    if constexpr (kDrops) d_weight = hn::Mul(d_weight, kept);
+    Vec d_score = hn::Sub(d_weight, mean);
     if constexpr (kCapped) {
       const Vec tanh = hn::Tanh(d, score);
       score = hn::Mul(tanh, cap);
       d_score = hn::Mul(d_score, hn::NegMulAdd(tanh, tanh, one));
     }
     const Vec weight = exp2_fast(hn::Sub(score, shift));
-    hn::StoreU(weight, d, weights + j);
+    hn::StoreU(kDrops ? hn::Mul(weight, kept) : weight, d, weights + j);
     hn::StoreU(hn::Mul(weight, d_score), d, d_scores + j);
   }
+}
+
+template <class Drop>
+HWY_INLINE void backward_row_any(float* weights, float* d_scores, internal::KeyRange columns,
+                                 const RowFacts& facts, const Drop& drop) {
+  if (facts.softcap > 0) return backward_row<true>(weights, d_scores, columns, facts, drop);
+  backward_row<false>(weights, d_scores, columns, facts, drop);
 }
 
 /// Weights, d_scores and dq of one strip on one tile.
@@ -117,11 +145,14 @@ HWY_INLINE void backward_strip(const AttentionProblem& p, const QueryBlock& bloc
     if (row0 + r < block.count * p.group_heads) {
       const int64_t token = block.first + (row0 + r) / p.group_heads;
       visible = within(block.sequence->visible(p.rule, token), tile.first, tile.count);
-      const float lse = scratch.lse[row0 + r], delta = scratch.delta[row0 + r];
-      if (p.softcap > 0) {
-        backward_row<true>(weights, d_scores, columns, p.softcap, lse, delta);
+      const RowFacts facts{scratch.lse[row0 + r], scratch.delta[row0 + r], p.softcap, p.kept_factor,
+                           block.sequence->k0 + tile.first + columns.first};
+      if (p.drops) {
+        const int64_t head = block.group * p.group_heads + (row0 + r) % p.group_heads;
+        const DropRow drop(p, head, block.sequence->q0 + token);
+        backward_row_any(weights, d_scores, columns, facts, drop);
       } else {
-        backward_row<false>(weights, d_scores, columns, 0.0f, lse, delta);
+        backward_row_any(weights, d_scores, columns, facts, KeepRow());
       }
     }
     if (visible.last <= visible.first) visible = {read.first, read.first};

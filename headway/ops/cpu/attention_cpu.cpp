@@ -257,6 +257,9 @@ Support attention_supports(const AttentionArguments& a) {
     return Support::no("device " + a.q.device().str() + " is not the CPU");
   if (a.q.scalar_type() == at::kDouble)
     return Support::no("float64 is computed by the reference only");
+  if (a.options.mask.defined())
+    return Support::no("masks given as tensors are computed by the reference only");
+  if (a.options.bias.defined()) return Support::no("a bias is computed by the reference only");
   return Support::yes();
 }
 

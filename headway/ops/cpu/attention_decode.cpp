@@ -151,6 +151,10 @@ void decode_chunk_simd(const AttentionProblem& p, const SequenceSpan& sequence, 
       const auto visible = within(sequence.visible(p.rule, r / m), first, count);
       softmax_row(scratch.scores + r * kDecodeTile, {0, round_up(count, lanes())}, visible,
                   p.softcap, row_state(p, state, r));
+      if (p.drops) {
+        const DropRow drop(p, group * m + r % m, sequence.q0 + r / m);
+        drop_row(drop, scratch.scores + r * kDecodeTile, {0, round_up(count, lanes())}, row0);
+      }
     }
     const Rows v = rows_of(p, p.v, p.value_dim, row0, group, count, scratch.values);
     for_batches(rows, ValueBatch{p, scratch, v, count, state.out});

@@ -49,8 +49,13 @@ HWY_INLINE void forward_strip(const AttentionProblem& p, const QueryBlock& block
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t token = block.first + (row0 + r) / p.group_heads;
     const auto visible = within(block.sequence->visible(p.rule, token), tile.first, tile.count);
-    softmax_row(scratch.scores + r * kForwardTile, columns, visible, p.softcap,
-                scratch.row(p, row0 + r));
+    float* scores = scratch.scores + r * kForwardTile;
+    softmax_row(scores, columns, visible, p.softcap, scratch.row(p, row0 + r));
+    if (p.drops) {
+      const DropRow drop(p, block.group * p.group_heads + (row0 + r) % p.group_heads,
+                         block.sequence->q0 + token);
+      drop_row(drop, scores, columns, block.sequence->k0 + tile.first + columns.first);
+    }
   }
   const Left weights{scratch.scores + keys.first, kForwardTile, 1};
   multiply_strip<true>(p.value_width, keys.last - keys.first, weights,

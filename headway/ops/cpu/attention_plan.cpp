@@ -3,6 +3,7 @@
 
 #include <ATen/Functions.h>
 
+#include "headway/ops/internal/dropout.h"
 #include "headway/ops/internal/tasks.h"
 
 namespace headway::ops::cpu {
@@ -46,6 +47,13 @@ AttentionProblem make_problem(const internal::AttentionArguments& a, at::Tensor&
   problem.scale = static_cast<float>(a.options.scale);
   problem.softcap = static_cast<float>(a.options.softcap);
   problem.rule = a.options.rule;
+  const AttentionDropout& dropout = a.options.dropout;
+  if (dropout.probability > 0) {
+    problem.drops = true;
+    problem.drop_threshold = internal::dropout_threshold(dropout.probability);
+    problem.kept_factor = static_cast<float>(internal::dropout_factor(dropout.probability));
+    problem.drop_key = dropout.key;
+  }
   return problem;
 }
 

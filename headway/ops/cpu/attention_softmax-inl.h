@@ -10,6 +10,7 @@
 #include <hwy/contrib/math/math-inl.h>
 
 #include "headway/ops/cpu/attention_math-inl.h"
+#include "headway/ops/internal/dropout.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace headway::ops::cpu {
@@ -82,6 +83,42 @@ HWY_INLINE void softmax_row(float* row, internal::KeyRange columns, internal::Ke
   *state.max = max;
 }
 
+/// The draws of one row of probabilities; columns are rows of k, as in the reference.
+class DropRow {
+ public:
+  DropRow(const AttentionProblem& p, int64_t head, int64_t token)
+      : row_(internal::dropout_row(p.drop_key, static_cast<uint64_t>(head),
+                                   static_cast<uint64_t>(token))),
+        threshold_(hn::Set(hn::RebindToSigned<F>(), static_cast<int32_t>(p.drop_threshold))) {}
+
+  /// `value` where the entry is kept, else 0; lanes are columns `first`, first + 1, …
+  HWY_INLINE Vec kept(Vec value, int64_t first) const {
+    const hn::RebindToUnsigned<F> du;
+    const hn::RebindToSigned<F> di;
+    // internal::dropout_bits, lane by lane.
+    const auto column = hn::Iota(du, static_cast<uint32_t>(first));
+    auto x = hn::Add(hn::Mul(column, hn::Set(du, internal::kDropoutStep)), hn::Set(du, row_.low));
+    x = hn::Mul(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(du, internal::kDropoutFirst));
+    x = hn::Xor(x, hn::Set(du, row_.high));
+    x = hn::Mul(hn::Xor(x, hn::ShiftRight<15>(x)), hn::Set(du, internal::kDropoutSecond));
+    x = hn::ShiftRight<1>(hn::Xor(x, hn::ShiftRight<15>(x)));
+    const auto dropped = hn::Lt(hn::BitCast(di, x), threshold_);
+    return hn::IfThenZeroElse(hn::RebindMask(F(), dropped), value);
+  }
+
+ private:
+  internal::DropoutRow row_;
+  hn::Vec<hn::RebindToSigned<F>> threshold_;
+};
+
+/// Zeros the dropped weights of `columns`, whose first one is row `key` of k. finish_row scales.
+HWY_INLINE void drop_row(const DropRow& drop, float* row, internal::KeyRange columns, int64_t key) {
+  const F d;
+  for (int64_t j = columns.first; j < columns.last; j += lanes()) {
+    hn::StoreU(drop.kept(hn::LoadU(d, row + j), key + j - columns.first), d, row + j);
+  }
+}
+
 /// State before any key: a sink is a key whose value is zero.
 HWY_INLINE void start_row(const AttentionProblem& p, int64_t head, const RowState& state) {
   const float sink = p.sinks ? p.sinks[head] : kNegInf;
@@ -98,7 +135,7 @@ HWY_INLINE void finish_row(const AttentionProblem& p, int64_t token, int64_t hea
   p.lse[head * p.tokens + token] =
       empty ? kNegInf
             : (static_cast<double>(*state.max) + std::log2(static_cast<double>(sum))) * kLn2;
-  store_row(p.element, state.out, p.value_dim, empty ? 0.0f : 1.0f / sum,
+  store_row(p.element, state.out, p.value_dim, empty ? 0.0f : p.kept_factor / sum,
             element_at(p.element, p.out, token, head));
 }
 

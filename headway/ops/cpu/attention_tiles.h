@@ -47,6 +47,10 @@ struct AttentionProblem {
   int64_t key_width = 0, value_width = 0;  // the same, padded to whole vectors
   float scale = 1, softcap = 0;
   AttentionRule rule;
+  bool drops = false;           // dropout is on
+  uint32_t drop_threshold = 0;  // entries with fewer bits are dropped
+  float kept_factor = 1;        // 1 / (1 - probability)
+  uint64_t drop_key = 0;
 
   /// Queries are multiplied by this when copied: scores then are exponents of 2, or arguments of
   /// tanh.

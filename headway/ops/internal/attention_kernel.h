@@ -34,13 +34,13 @@ struct AttentionForward {
 
 struct AttentionBackwardArguments {
   AttentionForward forward;
-  at::Tensor d_out;                                 // [T,H,V], last dim contiguous
-  bool q = true, k = true, v = true, sinks = true;  // gradients asked for
+  at::Tensor d_out;                                              // [T,H,V], last dim contiguous
+  bool q = true, k = true, v = true, sinks = true, bias = true;  // gradients asked for
 };
 
 /// Gradients not asked for stay undefined; the others have the dtype of their input.
 struct AttentionGradients {
-  at::Tensor q, k, v, sinks;
+  at::Tensor q, k, v, sinks, bias;
 };
 
 struct AttentionFunctions {

@@ -37,7 +37,8 @@ ProbeRequest request_of(const Case& given) {
   request.module = given.module;
   request.metadata = io::SafetensorsFile(path_of(given.file)).header().metadata;
   for (const auto& [name, tensor] : io::load_safetensors(path_of(given.file))) {
-    const bool table = given.module == "rope" && !name.ends_with(".t");
+    const bool table = name.ends_with(".emb") || name.ends_with(".out") ||
+                       name.ends_with(".mscale") || name.ends_with(".inv_freq");
     if (!is_result(name) && !table) request.tensors[name] = tensor;
   }
   return request;
@@ -57,7 +58,8 @@ void compare(const std::map<std::string, at::Tensor>& got, const Case& given, do
   size_t compared = 0;
   for (const auto& [name, want] : io::load_safetensors(path_of(given.file))) {
     const bool layer = name.starts_with("aux.layer") && !name.ends_with("attention_out");
-    const bool rope = given.module == "rope" && !name.ends_with(".t");
+    const bool rope = given.module == "rope" && !name.ends_with(".t") &&
+                      !name.ends_with("position_ids") && !name.ends_with("cu_seqlens");
     const bool result = is_result(name) && name != "out_fp32" && !name.starts_with("aux.");
     if (!layer && !rope && !result) continue;
     ASSERT_TRUE(got.contains(name)) << name;
@@ -87,30 +89,19 @@ TEST_P(MegatronGolden, Float32) {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const char* name : {"gqa_rope_half_bias",
-                           "gqa_rope_nobias",
-                           "head_gate_gqa",
-                           "head_gate_mha_bias",
-                           "head_gate_qknorm_window",
-                           "head_gate_zero",
-                           "layer_scaling",
-                           "mha_interleaved",
-                           "mqa_norope",
-                           "output_gate_gqa",
-                           "output_gate_mha_bias",
-                           "output_gate_qknorm",
-                           "qk_l2_norm",
-                           "qknorm_layernorm",
-                           "qknorm_rms",
-                           "qkvbias_only",
-                           "sink_learnable",
-                           "sink_off_by_one",
-                           "softmax_scale",
-                           "window_3_2",
-                           "window_5_0",
-                           "window_skip_full",
-                           "window_skip_win",
-                           "yarn"}) {
+  for (const char* name : {"arbitrary_mask",     "gqa_rope_half_bias",
+                           "gqa_rope_nobias",    "head_gate_gqa",
+                           "head_gate_mha_bias", "head_gate_qknorm_window",
+                           "head_gate_zero",     "layer_scaling",
+                           "mha_interleaved",    "mqa_norope",
+                           "output_gate_gqa",    "output_gate_mha_bias",
+                           "output_gate_qknorm", "padding_mask",
+                           "qk_l2_norm",         "qknorm_layernorm",
+                           "qknorm_rms",         "qkvbias_only",
+                           "sink_learnable",     "sink_off_by_one",
+                           "softmax_scale",      "window_3_2",
+                           "window_5_0",         "window_skip_full",
+                           "window_skip_win",    "yarn"}) {
     all.push_back({"self_attention", std::string("attn_") + name});
   }
   for (const char* name :
@@ -119,6 +110,7 @@ std::vector<Case> cases() {
   }
   all.push_back({"rope", "rope_tables"});
   all.push_back({"rope", "rope_apply"});
+  all.push_back({"rope", "rope_packed_cp"});
   return all;
 }
 
@@ -147,9 +139,16 @@ std::string error_of(const ProbeRequest& request) {
 
 TEST(MegatronProbe, RefusesWhatItCannotRun) {
   using testing::HasSubstr;
-  EXPECT_THAT(error_of<UnsupportedError>(request_of({"self_attention", "attn_padding_mask"})),
-              HasSubstr("mask = padding: not in this build"));
-  ProbeRequest request = request_of({"self_attention", "attn_qknorm_rms"});
+  ProbeRequest request = request_of({"self_attention", "attn_padding_mask"});
+  request.metadata["mask"] = "sliding";
+  EXPECT_THAT(error_of<ConfigError>(request),
+              HasSubstr("mask = sliding, allowed padding | causal"));
+  request.metadata["mask"] = "arbitrary";
+  request.tensors.erase("attention_mask");
+  EXPECT_THAT(error_of<CheckpointError>(request), HasSubstr("attention_mask: missing"));
+  request.tensors["attention_mask"] = at::zeros({3, 1, 1, 14}, at::kBool);
+  EXPECT_THAT(error_of<ShapeError>(request), HasSubstr("[3, heads, 15, 15] or 1 in any place"));
+  request = request_of({"self_attention", "attn_qknorm_rms"});
   request.module = "mla";
   EXPECT_THAT(error_of<UnsupportedError>(request), HasSubstr("module = mla: not in this build"));
   request.module = "attention";

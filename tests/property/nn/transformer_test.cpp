@@ -2,12 +2,12 @@
 // gradients.
 #include "headway/nn/transformer.h"
 
+#include <numeric>
+
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
-
-#include <numeric>
 
 #include "tests/support/tiny_specs.h"
 
@@ -115,8 +115,10 @@ TEST(TransformerProperty, AnalyticEqualsNumericGradientOfEveryParameter) {
     const at::Tensor ids = at::arange(0, 14, at::kLong).mul(5).add(2).remainder(vocab);
     const at::Tensor labels = at::arange(0, 14, at::kLong).mul(3).add(1).remainder(vocab);
     const auto sequences = ops::packed_sequences({0, 9, 14});
+    ForwardOptions options;
+    options.context.random = RandomStream{3, 5, 1};  // what is dropped does not change
     const auto loss = [&] {
-      return model.loss(model.forward(ids, sequences), labels, {1e-3}).loss;
+      return model.loss(model.forward(ids, sequences, options), labels, {1e-3}).loss;
     };
     loss().backward();
     for (size_t i = 0; i < model.parameters().tensors().size(); ++i) {

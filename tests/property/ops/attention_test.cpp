@@ -42,16 +42,31 @@ Draw draw(at::ScalarType type, int max_length, bool causal_only = false) {
   d.options.rule.left = *rc::gen::inRange(-1, max_length);
   d.options.rule.right = causal_only ? 0 : *rc::gen::inRange(-1, 4);
   d.options.softcap = *rc::gen::element(0.0, 3.0);
+  d.options.dropout = {*rc::gen::element(0.0, 0.0, 0.3), seed};
   return d;
+}
+
+/// A random mask and bias that broadcast in random dimensions, or not.
+void draw_pairs(Draw& d) {
+  const auto shape = [&] {
+    std::vector<int64_t> full{d.sequences.num_sequences(), d.q.size(1), d.sequences.max_q,
+                              d.sequences.max_k};
+    for (int64_t& size : full) size = *rc::gen::arbitrary<bool>() ? size : 1;
+    return full;
+  };
+  if (*rc::gen::arbitrary<bool>()) d.options.mask = normal_tensor(shape(), at::kDouble, 31) > 0.5;
+  if (*rc::gen::arbitrary<bool>()) d.options.bias = normal_tensor(shape(), at::kDouble, 32);
 }
 
 RC_GTEST_PROP(AttentionProperty, NumericGradient, ()) {
   Draw d = draw(at::kDouble, 9);
   RC_PRE(d.q.numel() > 0);
+  draw_pairs(d);
   const at::Tensor weight = normal_tensor({d.q.size(0), d.q.size(1), d.v.size(2)}, at::kDouble, 77);
   const auto loss = [&] { return (d.run() * weight).sum(); };
   std::vector<at::Tensor*> inputs{&d.q, &d.k, &d.v};
   if (d.sinks.defined()) inputs.push_back(&d.sinks);
+  if (d.options.bias.defined()) inputs.push_back(&d.options.bias);
   std::vector<at::Tensor> gradients;
   for (at::Tensor* x : inputs) *x = x->detach().requires_grad_();
   loss().backward();
@@ -81,7 +96,8 @@ RC_GTEST_PROP(AttentionProperty, WindowOfWholeSequenceIsFull, ()) {
 }
 
 RC_GTEST_PROP(AttentionProperty, PackedEqualsSeparate, ()) {
-  const Draw d = draw(*rc::gen::element(at::kFloat, at::kDouble), 150);
+  Draw d = draw(*rc::gen::element(at::kFloat, at::kDouble), 150);
+  d.options.dropout = {};  // draws belong to rows of the packed batch
   const at::Tensor packed = d.run();
   for (int64_t n = 0; n < d.sequences.num_sequences(); ++n) {
     const int64_t first = d.sequences.cu_q[n], length = d.sequences.cu_q[n + 1] - first;
@@ -112,6 +128,7 @@ RC_GTEST_PROP(AttentionProperty, PrefillAndDecodeEqualFull, ()) {
   const int64_t length = d.q.size(0);
   RC_PRE(length > 1);
   d.sequences = ops::equal_sequences(1, length);
+  d.options.dropout = {};
   const at::Tensor full = d.run();
   const int64_t past = *rc::gen::inRange<int64_t>(0, length);
   const int64_t count = *rc::gen::inRange<int64_t>(1, length - past + 1);
@@ -130,6 +147,7 @@ RC_GTEST_PROP(AttentionProperty, KeyOrderDoesNotMatterWithoutARule, ()) {
   RC_PRE(length > 1);
   d.sequences = ops::equal_sequences(1, length);
   d.options.rule = {-1, -1};
+  d.options.dropout = {};
   const at::Tensor before = d.run();
   d.k = d.k.flip({0}).contiguous();
   d.v = d.v.flip({0}).contiguous();

@@ -93,6 +93,36 @@ TEST(CheckModel, Rotation) {
           "attention.rope.kind = \"ntk\": allowed default | linear | llama3 | yarn | proportional");
 }
 
+TEST(CheckModel, Masks) {
+  EXPECT_EQ(problem_with({kGlobal + "attention.window_ahead=3"}),
+            kGlobal + "attention.window_ahead = 3: allowed only with mask none (mask = causal)");
+  EXPECT_THAT(problems_of({kGlobal + "attention.mask=none", kGlobal + "attention.window_ahead=3"}),
+              ElementsAre());
+  EXPECT_EQ(problem_with({kGlobal + "attention.mask=padding"}),
+            kGlobal + "attention.mask = \"padding\": allowed causal | none");
+  EXPECT_EQ(problem_with({kGlobal + "attention.dropout=1"}),
+            kGlobal + "attention.dropout = 1: allowed a number in [0, 1)");
+}
+
+TEST(CheckModel, SectionsCoverTheRotatedPairs) {
+  EXPECT_THAT(problems_of({kGlobal + "attention.rope={sections: [2, 3, 3]}"}), ElementsAre());
+  EXPECT_THAT(problems_of({kGlobal + "attention.rope={kind: linear, factor: 2, sections: [3, 3, "
+                                     "2], sections_interleaved: true}"}),
+              ElementsAre());
+  EXPECT_EQ(problem_with({kGlobal + "attention.rope={sections: [2, 3, 2]}"}),
+            kGlobal +
+                "attention.rope.sections = [2, 3, 2]: allowed three integers >= 0 whose sum is "
+                "half the rotated channels (= 8)");
+  EXPECT_EQ(
+      problem_with({kGlobal + "attention.rope={sections: [2, 3, 3], sections_interleaved: "
+                              "true}"}),
+      kGlobal + "attention.rope.sections = [2, 3, 3]: allowed [3, 3, 2] with sections_interleaved");
+  EXPECT_EQ(problem_with({kGlobal + "attention.rope={sections_interleaved: true}"}),
+            kGlobal + "attention.rope.sections_interleaved = true: allowed only with sections");
+  EXPECT_EQ(problem_with({kGlobal + "attention.rope={kind: yarn, sections: [2, 3, 3]}"}),
+            kGlobal + "attention.rope.kind = yarn: allowed default | linear with sections");
+}
+
 TEST(CheckModel, Gates) {
   EXPECT_EQ(problem_with({kGlobal + "attention.gate={kind: head_wise, init: constant, value: 2}",
                           kGlobal + "attention.gate_bias=false"}),

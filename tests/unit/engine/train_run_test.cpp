@@ -167,6 +167,21 @@ TEST_F(TrainRun, Bfloat16KeepsItsMastersAcrossAStop) {
                            path("b") / "checkpoints" / "step-6");
 }
 
+TEST_F(TrainRun, DropoutDrawsTheSameAfterAStop) {
+  const std::vector<std::string> dropout = {"model.blocks.local.attention.dropout=0.3",
+                                            "train.micro_batch_tokens=16"};
+  train(run("whole", dropout));
+  train(run("without", {"train.micro_batch_tokens=16"}));
+  EXPECT_NE(metrics_of(path("whole"))[1]["loss"], metrics_of(path("without"))[1]["loss"]);
+  EXPECT_EQ(metrics_of(path("whole"))[0]["val_loss"], metrics_of(path("without"))[0]["val_loss"])
+      << "nothing is dropped in an evaluation";
+  Watcher watcher(3);
+  train(run("b", dropout), false, &watcher);
+  train(run("b", dropout), true);
+  expect_equal_checkpoints(path("whole") / "checkpoints" / "step-6",
+                           path("b") / "checkpoints" / "step-6");
+}
+
 TEST_F(TrainRun, LosingTheNewestCheckpointGoesBackToTheOneBeforeAndCutsMetrics) {
   train(run("whole"));
   train(run("b"));

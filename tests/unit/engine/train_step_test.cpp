@@ -35,10 +35,10 @@ std::string message_of(const Action& action) {
 TEST(TrainStep, MicroBatchesOfUnequalLabelCountsEqualOneBatch) {
   nn::Transformer whole = tiny_model(at::kDouble);
   nn::Transformer split = tiny_model(at::kDouble);
-  const StepLoss one = accumulate_gradients(whole, {tiny_batch(4, 12, 0)}, 1e-3);
+  const StepLoss one = accumulate_gradients(whole, {tiny_batch(4, 12, 0)}, {1e-3});
   // 12 and 36 tokens: counts of labels that differ, so a mean of means would be wrong.
   const StepLoss two =
-      accumulate_gradients(split, {tiny_batch(1, 12, 0), tiny_batch(3, 12, 12)}, 1e-3);
+      accumulate_gradients(split, {tiny_batch(1, 12, 0), tiny_batch(3, 12, 12)}, {1e-3});
   EXPECT_EQ(one.num_counted, two.num_counted);
   EXPECT_NEAR(one.loss, two.loss, 1e-12);
   const auto expected = gradients(whole);
@@ -58,8 +58,7 @@ TEST(TrainStep, ANonFiniteWeightIsNamedWithItsSegment) {
     ASSERT_EQ(spec.segments[1].name, "k");
     model.parameters().get(spec.name)[spec.segments[1].begin][0].fill_(kNan);
   }
-  const std::string text =
-      message_of([&] { accumulate_gradients(model, {tiny_batch(2, 8, 0)}, 0); });
+  const std::string text = message_of([&] { accumulate_gradients(model, {tiny_batch(2, 8, 0)}); });
   EXPECT_NE(text.find("the weights layers.1.mixer.qkv.weight (segment k)"), std::string::npos)
       << text;
 }
@@ -71,8 +70,7 @@ TEST(TrainStep, TheFirstLayerThatOverflowsIsNamed) {
     model.parameters().get("layers.1.mlp.down.weight").fill_(1e38);
     model.parameters().get("layers.1.mlp.up.weight").fill_(1e3);
   }
-  const std::string text =
-      message_of([&] { accumulate_gradients(model, {tiny_batch(2, 8, 0)}, 0); });
+  const std::string text = message_of([&] { accumulate_gradients(model, {tiny_batch(2, 8, 0)}); });
   EXPECT_NE(text.find("the output of layers.1 (block local)"), std::string::npos) << text;
 }
 

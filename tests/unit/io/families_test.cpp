@@ -342,6 +342,10 @@ TEST(Export, EveryFeatureOfASpecIsSeen) {
         a.k_norm = spec::NormSpec{};
       }),
       attention([](auto& a) { a.rope->layout = spec::RopeLayout::kInterleaved; }),
+      attention([](auto& a) {
+        a.rope->sections = {1, 1, 0};
+      }),
+      attention([](auto& a) { a.mask = spec::MaskKind::kNone; }),
       attention([](auto& a) { a.num_kv_heads = 1; }),
       attention([](auto& a) { a.qkv_bias = true; }),
       attention([](auto& a) { a.window = 3; }),

@@ -44,6 +44,23 @@ TEST(Cost, LayerByHand) {
   EXPECT_EQ(costs.layers[1].state_bytes_fixed, 2 * 32 * 2 * 8);
 }
 
+TEST(Cost, WithoutACausalMask) {
+  const auto flops = [](std::optional<int64_t> window, std::optional<int64_t> ahead) {
+    ModelSpec spec = mixed_spec();
+    auto& attention = std::get<AttentionSpec>(spec.layers[0].mixer);
+    attention.mask = MaskKind::kNone;
+    attention.window = window;
+    attention.window_ahead = ahead;
+    return cost(spec, at(32)).layers[0].attention_flops / (2.0 * 4 * 32);
+  };
+  EXPECT_EQ(flops({}, {}), 32);
+  EXPECT_EQ(flops({}, 0), 16.5);
+  EXPECT_EQ(flops(1, {}), 16.5);
+  double sum = 0;
+  for (int t = 0; t < 32; ++t) sum += 1 + std::min(t, 4) + std::min(31 - t, 2);
+  EXPECT_NEAR(flops(5, 2), sum / 32, 1e-12);
+}
+
 TEST(Cost, TotalsAndHead) {
   const ModelCost tied = cost(mixed_spec(), at(32, 4));
   EXPECT_EQ(tied.embedding.parameters, 256 * 48);

@@ -74,6 +74,16 @@ TEST(Describe, WordsForEveryFeature) {
   EXPECT_EQ(words.gate, "element_wise");
   EXPECT_EQ(words.mlp, "9 gelu_tanh bias");
   EXPECT_EQ(words.norms, "sandwich rms zero_centered scalar");
+  ModelSpec open = spec;
+  auto& attention = std::get<AttentionSpec>(open.layers[1].mixer);
+  attention.mask = MaskKind::kNone;
+  attention.window_ahead = 3;
+  attention.dropout = 0.1;
+  attention.rope->sections = {1, 1, 2};
+  EXPECT_EQ(layer_words(open.layers[1]).window, "5,000+3");
+  EXPECT_EQ(layer_words(open.layers[1]).mixer,
+            "attention qk-norm cap 50 sinks:learnable dropout 0.1 bias");
+  EXPECT_EQ(layer_words(open.layers[1]).rope, "10000 llama3:8 interleaved thw:1/1/2");
   ModelSpec bare = spec;
   std::get<AttentionSpec>(bare.layers[1].mixer).rope.reset();
   bare.layers[1].pre_mixer_norm.reset();

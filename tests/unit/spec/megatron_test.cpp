@@ -2,6 +2,8 @@
 // Not for: numbers (tests/golden/megatron).
 #include "headway/spec/megatron.h"
 
+#include <cmath>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -87,6 +89,12 @@ const Refusal kRefusals[] = {
     {R"({"position_embedding_type": "mrope", "mrope_section": [2, 0, 2],
          "mrope_interleaved": true})",
      {"[2,0,2]", "allowed [2,1,1]"}},
+    {R"({"position_embedding_type": "mrope", "mrope_section": [5, -1, 0]})",
+     {"mrope_section = [5,-1,0]"}},
+    {R"({"position_embedding_type": "mrope", "mrope_section": [2, 2]})",
+     {"mrope_section = [2,2]: allowed three integers >= 0"}},
+    {R"({"mrope_section": [2, 1, 1]})", {"position_embedding_type = mrope (= rope)"}},
+    {R"({"attention_dropout": 1.0})", {"attention_dropout = 1"}},
     {R"({"rotary_percent": 0.4})", {"rotary_percent = 0.4", "= 3, allowed an even number"}},
     {R"({"position_embedding_type": "yarn", "yarn_rotary_scaling_factor": 4,
          "rotary_interleaved": true})",
@@ -131,15 +139,18 @@ TEST_P(Missing, UnsupportedErrorNamesIt) {
 const Refusal kMissing[] = {
     {R"({"tensor_model_parallel_size": 2})", {"tensor parallelism is not in this build"}},
     {R"({"pipeline_model_parallel_size": 2})", {"pipeline parallelism"}},
-    {R"({"context_parallel_size": 2})", {"context parallelism"}},
+    {R"({"context_parallel_size": 2, "attention_dropout": 0})", {"context parallelism"}},
     {R"({"fp8": "e4m3"})", {"fp8"}},
-    {R"({"hidden_dropout": 0.1})", {"hidden_dropout = 0.1: dropout is not in this build"}},
+    {R"({"hidden_dropout": 0.1})",
+     {"hidden_dropout = 0.1: dropout of the residual stream is not in this build"}},
     {R"({"multi_latent_attention": true, "attention_output_gate": true})",
      {"multi_latent_attention = true", "attention_output_gate = true"}},
     {R"({"rotary_base_per_layer": [1,1,1,1,1,1], "position_embedding_type": "none"})",
      {"\"none\"", "\"rope\", \"yarn\" and \"mrope\""}},
     {R"({"position_embedding_type": "learned_absolute"})", {"learned_absolute"}},
-    {R"({"position_embedding_type": "mrope", "mrope_section": [2, 1, 1]})", {"multimodal"}},
+    {R"({"position_embedding_type": "mrope", "mrope_section": [2, 1, 1], "rope_scaling": true})",
+     {"rope_scaling = true: Llama-3 scaling with position_embedding_type = mrope"}},
+    {R"({"use_mup": true, "mup_width_mult": 4})", {"mup_width_mult = 4", "learning rates"}},
     {R"({"num_moe_experts": 8, "mtp_num_layers": 1})",
      {"mixture of experts", "multi-token prediction"}},
     {R"({"experimental_attention_variant": "dsa"})", {"sparse attention"}},
@@ -195,6 +206,53 @@ TEST(Megatron, WindowsAndPositionsOfEachLayer) {
     }
   }
   EXPECT_EQ(attention({{"window_size", {-1, 0}}}).window, std::nullopt);
+}
+
+TEST(Megatron, OneScaleWhateverItComesFrom) {
+  EXPECT_EQ(attention({}).scale, 1 / std::sqrt(8.0));
+  EXPECT_EQ(attention({{"softmax_scale", 0.3}, {"use_mup", true}}).scale, 0.3);
+  EXPECT_EQ(attention({{"use_mup", true}}).scale, 1 / 8.0);
+  EXPECT_NEAR(attention({{"use_mup", true}, {"mup_attn_scale_power", 0.5}}).scale,
+              1 / std::sqrt(8.0), 1e-15);
+  EXPECT_NEAR(attention({{"use_mup", true}, {"mup_base_head_dim", 4.0}}).scale, 2 / 8.0, 1e-15);
+  EXPECT_EQ(attention({{"mup_attn_scale_power", 2.0}}).scale, 1 / std::sqrt(8.0))
+      << "without use_mup";
+  EXPECT_EQ(attention({{"apply_query_key_layer_scaling", true}}, 5), attention({}, 5));
+}
+
+TEST(Megatron, DropoutOfProbabilities) {
+  EXPECT_EQ(attention({}).dropout, 0.1) << "upstream's default";
+  EXPECT_EQ(attention({{"attention_dropout", 0.0}}).dropout, 0.0);
+}
+
+TEST(Megatron, SectionsOfMultimodalPositions) {
+  const AttentionSpec runs =
+      attention({{"position_embedding_type", "mrope"}, {"mrope_section", {1, 2, 1}}});
+  EXPECT_EQ(runs.rope->sections, (std::array<int64_t, 3>{1, 2, 1}));
+  EXPECT_FALSE(runs.rope->sections_interleaved);
+  const AttentionSpec turns = attention({{"position_embedding_type", "mrope"},
+                                         {"mrope_section", {2, 1, 1}},
+                                         {"mrope_interleaved", true},
+                                         {"rotary_scaling_factor", 2.0},
+                                         {"rotary_base_per_layer", {1, 2, 3, 4, 5, 6}}},
+                                        3);
+  EXPECT_TRUE(turns.rope->sections_interleaved);
+  EXPECT_EQ(turns.rope->kind, RopeKind::kLinear);
+  EXPECT_EQ(turns.rope->base, 3.0);
+}
+
+TEST(Megatron, MaskTypesAreRules) {
+  for (const auto& [name, causal] :
+       std::vector<std::pair<std::string, bool>>{{"causal", true},
+                                                 {"padding_causal", true},
+                                                 {"causal_bottom_right", true},
+                                                 {"padding", false},
+                                                 {"no_mask", false},
+                                                 {"arbitrary", false}}) {
+    const auto mask = enum_parse<MegatronMask>(name);
+    ASSERT_TRUE(mask) << name;
+    EXPECT_EQ(is_causal(*mask), causal) << name;
+  }
 }
 
 TEST(Megatron, YarnFactorFollowsUpstream) {

@@ -112,5 +112,17 @@ TEST(RopeFrequencies, ProportionalKeepsTheHeadAsDenominator) {
   for (int j = 64; j < 256; ++j) EXPECT_EQ(w[j], 0.0);
 }
 
+TEST(SectionAxes, FollowTheSlotRule) {
+  RopeSpec rope;
+  rope.sections = {2, 3, 3};
+  EXPECT_EQ(section_axes(rope, 8), (std::vector<int64_t>{0, 0, 1, 1, 1, 2, 2, 2}));
+  rope.sections = {3, 3, 2};
+  rope.sections_interleaved = true;
+  EXPECT_EQ(section_axes(rope, 8), (std::vector<int64_t>{0, 1, 2, 0, 1, 2, 0, 1}));
+  rope.layout = RopeLayout::kInterleaved;
+  EXPECT_EQ(section_axes(rope, 8), (std::vector<int64_t>{0, 1, 2, 0, 1, 2, 0, 1}))
+      << "one rule for both layouts of channels";
+}
+
 }  // namespace
 }  // namespace headway::spec
