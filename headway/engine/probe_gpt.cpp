@@ -7,6 +7,7 @@
 #include "headway/base/text_util.h"
 #include "headway/engine/probe_input.h"
 #include "headway/nn/transformer.h"
+#include "headway/spec/megatron_check.h"
 
 namespace headway::engine {
 namespace {
@@ -64,6 +65,7 @@ at::Tensor token_loss(const ProbeInput& input, const at::Tensor& logits_BSV) {
 ProbeOutput probe_gpt(const ProbeInput& input) {
   const spec::MegatronConfig config = spec::read_megatron(input.arguments(), "config");
   if (!input.text("prefill").empty()) {
+    spec::check_static_decode(config);
     throw UnsupportedError("[probe] prefill: static caches are not in this build");
   }
   const at::Tensor ids_BS = input.tensor("input_ids");

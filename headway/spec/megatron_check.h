@@ -20,6 +20,10 @@ void check_megatron(const MegatronConfig& config, const std::string& path, Probl
 void check_megatron_runtime(const MegatronConfig& config, const std::string& path,
                             Problems& problems);
 
+/// Rule V31, for decoding with a static cache: local CUDA graphs need flash_decode there.
+/// Errors: ConfigError.
+void check_static_decode(const MegatronConfig& config);
+
 /// Whether a value that may be null, false or empty asks for something.
 inline bool asks_for(const Json& value) {
   return !value.is_null() && value != false && value != "";

@@ -207,6 +207,8 @@ struct MegatronRuntime {
   std::optional<int64_t> recompute_num_layers;
   std::optional<std::vector<std::string>> recompute_modules;
   bool cpu_offloading = false;
+  bool enable_cuda_graph = false;
+  std::optional<std::string> cuda_graph_impl;
   std::optional<int64_t> mtp_num_layers;
   bool operator==(const MegatronRuntime&) const = default;
 
@@ -237,6 +239,8 @@ struct MegatronRuntime {
             one_of({"core_attn", "moe_act", "layernorm", "mla_up_proj", "mlp", "moe",
                     "shared_experts"}));
     v.field("cpu_offloading", &R::cpu_offloading, "false only");
+    v.field("enable_cuda_graph", &R::enable_cuda_graph, "no effect here");
+    v.field("cuda_graph_impl", &R::cuda_graph_impl, "no effect here");
     v.field("mtp_num_layers", &R::mtp_num_layers, "none only", at_least(0));
   }
 };

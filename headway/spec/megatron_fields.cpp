@@ -74,8 +74,6 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "use_kitchen",
     "inference_rng_tracker",
     "inference_sampling_seed",
-    "enable_cuda_graph",
-    "cuda_graph_impl",
     "cuda_graph_scope",
     "cuda_graph_use_single_mempool",
     "cuda_graph_retain_backward_graph",

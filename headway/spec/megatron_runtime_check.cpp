@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "headway/base/error.h"
 #include "headway/base/text_util.h"
 #include "headway/spec/megatron_check.h"
 
@@ -141,6 +142,16 @@ class RuntimeChecker {
 void check_megatron_runtime(const MegatronConfig& config, const std::string& path,
                             Problems& problems) {
   RuntimeChecker(config, path, problems).run();
+}
+
+void check_static_decode(const MegatronConfig& config) {
+  const std::string graphs = config.cuda_graph_impl.value_or("none");
+  const bool local = config.enable_cuda_graph || graphs == "local";
+  if (!local || config.flash_decode) return;
+  throw ConfigError(fmt::format(
+      "[megatron] enable_cuda_graph = {}, cuda_graph_impl = {}, flash_decode = false: CUDA graphs "
+      "must use flash decode with static batching",
+      config.enable_cuda_graph, shorten(graphs)));
 }
 
 }  // namespace headway::spec

@@ -185,5 +185,71 @@ TEST(MegatronProbe, PackedSequencesAreSeparateSequences) {
             1e-12);
 }
 
+TEST(MegatronProbe, PackedSequencesOfAModelAreSeparateSequences) {
+  ProbeRequest request = request_of({"gpt_model", "gpt_base_per_layer_partial_gate"});
+  request.tensors.erase("cotangent");
+  request.tensors.erase("position_ids");
+  const at::Tensor ids = request.tensors.at("input_ids");  // [2,S]
+  const at::Tensor separate = probe(request).at("out");
+  const int64_t length = ids.size(1);
+  request.tensors["input_ids"] = ids.reshape({1, 2 * length});
+  request.tensors["cu_seqlens"] = at::tensor({int64_t{0}, length, 2 * length}, at::kInt);
+  const at::Tensor packed = probe(request).at("out").view(separate.sizes());
+  EXPECT_LE((packed - separate).abs().max().item<double>(), 1e-11);
+}
+
+TEST(MegatronProbe, LabelsGiveTheLossOfEveryToken) {
+  ProbeRequest request = request_of({"gpt_model", "gpt_scalar_base"});
+  request.tensors.erase("cotangent");
+  const at::Tensor logits = probe(request).at("out");
+  const at::Tensor labels = at::arange(logits.numel() / logits.size(2), at::kLong)
+                                .remainder(logits.size(2))
+                                .view({logits.size(0), logits.size(1)});
+  request.tensors["labels"] = labels;
+  request.tensors["cotangent"] = at::full(labels.sizes(), 0.5, at::kDouble);
+  const auto got = probe(request);
+  for (int64_t b = 0; b < labels.size(0); ++b) {
+    for (int64_t s = 0; s < labels.size(1); ++s) {
+      const at::Tensor row = logits[b][s];
+      const double want =
+          (at::logsumexp(row, 0) - row[labels[b][s].item<int64_t>()]).item<double>();
+      EXPECT_NEAR(got.at("out")[b][s].item<double>(), want, 1e-12);
+    }
+  }
+  EXPECT_TRUE(got.contains("grad.decoder.final_layernorm.weight"));
+  request.tensors["labels"] = labels - 1;
+  EXPECT_THAT(error_of<ShapeError>(request), testing::HasSubstr("labels: allowed int64"));
+}
+
+/// A window replaces the mask of every layer there, so it may look ahead; here it does not.
+TEST(MegatronProbe, AWindowOfAModelLooksAheadAsUpstream) {
+  ProbeRequest request = request_of({"gpt_model", "gpt_scalar_base"});
+  request.tensors.erase("cotangent");
+  Json config = Json::parse(request.metadata.at("config"));
+  const auto with = [&](const Json& window) {
+    config["window_size"] = window;
+    request.config = config;
+    return probe(request).at("out");
+  };
+  const at::Tensor causal = with({3, 0}), ahead = with({3, 2}), open = with({-1, -1});
+  EXPECT_GT((causal - ahead).abs().max().item<double>(), 1e-6);
+  config["window_size"] = nullptr;
+  request.config = config;
+  request.metadata["mask"] = "no_mask";
+  EXPECT_LE((probe(request).at("out") - open).abs().max().item<double>(), 1e-12);
+}
+
+TEST(MegatronProbe, ABiasOfTheScoresGetsItsGradient) {
+  ProbeRequest request = request_of({"self_attention", "attn_gqa_rope_nobias"});
+  const int64_t length = request.tensors.at("hidden_states").size(0);
+  const auto plain = probe(request);
+  request.tensors["attention_bias"] = at::zeros({1, 1, length, length}, at::kDouble);
+  const auto got = probe(request);
+  EXPECT_LE((got.at("out") - plain.at("out")).abs().max().item<double>(), 1e-12);
+  EXPECT_EQ(got.at("grad_in.attention_bias").sizes(), at::IntArrayRef({1, 1, length, length}));
+  // Softmax does not change when a constant is added to a row of scores.
+  EXPECT_LE(got.at("grad_in.attention_bias").sum(-1).abs().max().item<double>(), 1e-11);
+}
+
 }  // namespace
 }  // namespace headway::engine

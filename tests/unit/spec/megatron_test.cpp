@@ -8,12 +8,14 @@
 #include <gtest/gtest.h>
 
 #include "headway/base/error.h"
+#include "headway/spec/megatron_check.h"
 
 namespace headway::spec {
 namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 Json arguments(const Json& changes = Json::object()) {
   Json result = {{"num_layers", 6},          {"hidden_size", 64},     {"vocab_size", 32},
@@ -239,6 +241,33 @@ TEST(Megatron, SectionsOfMultimodalPositions) {
   EXPECT_TRUE(turns.rope->sections_interleaved);
   EXPECT_EQ(turns.rope->kind, RopeKind::kLinear);
   EXPECT_EQ(turns.rope->base, 3.0);
+}
+
+TEST(Megatron, BasesCountMtpLayers) {
+  const Json five = {1e4, 1e4, 1e4, 1e4, 1e4};
+  const Json seven = {1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e6};
+  EXPECT_THAT(error_of<ConfigError>({{"rotary_base_per_layer", seven}}),
+              HasSubstr("rotary_base_per_layer length (7) must equal num_layers (6)"));
+  EXPECT_THAT(error_of<ConfigError>({{"rotary_base_per_layer", five}, {"mtp_num_layers", 1}}),
+              HasSubstr("rotary_base_per_layer length (5) must equal num_layers (7)"));
+  // The right length leaves only what this build lacks.
+  EXPECT_THAT(error_of<UnsupportedError>({{"rotary_base_per_layer", seven}, {"mtp_num_layers", 1}}),
+              AllOf(HasSubstr("mtp_num_layers = 1"), Not(HasSubstr("rotary_base_per_layer"))));
+}
+
+TEST(Megatron, LocalCudaGraphsNeedFlashDecodeWithAStaticCache) {
+  for (const Json& changes :
+       {Json{{"enable_cuda_graph", true}}, Json{{"cuda_graph_impl", "local"}}}) {
+    const MegatronConfig config = read_megatron(arguments(changes));
+    try {
+      check_static_decode(config);
+      FAIL() << changes;
+    } catch (const ConfigError& error) {
+      EXPECT_THAT(error.what(),
+                  HasSubstr("CUDA graphs must use flash decode with static batching"));
+    }
+  }
+  check_static_decode(read_megatron(arguments({{"cuda_graph_impl", "transformer_engine"}})));
 }
 
 TEST(Megatron, MaskTypesAreRules) {
