@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "headway/config/model_config.h"
+#include "headway/config/qk_clip_config.h"
 
 namespace headway::config {
 
@@ -94,6 +95,8 @@ struct TrainConfig {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   double z_loss = 0.0;
+  std::optional<QkClipConfig> qk_clip;
+  bool log_max_attention_logit = false;
   int64_t checkpoint_every = 1000;  // 0 = only after the last step
   int64_t keep_checkpoints = 3;
   int64_t evaluate_every = 500;  // 0 = only before the first and after the last step
@@ -115,6 +118,11 @@ struct TrainConfig {
     v.field("optimizer", &T::optimizer, "AdamW");
     v.field("schedule", &T::schedule, "learning rate over steps");
     v.field("z_loss", &T::z_loss, "weight of the squared log-partition", at_least(0));
+    v.field("qk_clip", &T::qk_clip,
+            "shrinks query and key weights after a step whose attention logits are above a "
+            "threshold; none = off");
+    v.field("log_max_attention_logit", &T::log_max_attention_logit,
+            "measure the largest attention logit of every step (always on with qk_clip)");
     v.field("checkpoint_every", &T::checkpoint_every, "steps; 0 = only after the last",
             at_least(0));
     v.field("keep_checkpoints", &T::keep_checkpoints, "newest checkpoints kept", at_least(1));

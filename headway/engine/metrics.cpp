@@ -57,6 +57,8 @@ std::string to_json_line(const StepMetrics& metrics) {
   json["tokens_per_s"] = number(metrics.tokens_per_s);
   json["peak_bytes"] = metrics.peak_bytes;
   json["share_of_peak"] = number(metrics.share_of_peak);
+  if (metrics.max_attention_logit)
+    json["max_attention_logit"] = number(metrics.max_attention_logit);
   if (metrics.val_loss) json["val_loss"] = number(metrics.val_loss);
   return json.dump();
 }

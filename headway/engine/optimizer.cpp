@@ -125,6 +125,26 @@ void Optimizer::step(int64_t step, double lr) {
   gradient_divisor_ = 1.0;
 }
 
+void Optimizer::scale_rows(const std::string& parameter, const at::Tensor& factors) {
+  const at::NoGradGuard no_grad;
+  for (Entry& entry : entries_) {
+    if (entry.name != parameter) continue;
+    at::Tensor master = entry.master.detach();
+    if (factors.dim() != 1 || factors.size(0) != master.size(0)) {
+      throw ShapeError(
+          fmt::format("[optimizer] factors of {} has {} elements in {} axes, allowed "
+                      "[{}]",
+                      parameter, factors.numel(), factors.dim(), master.size(0)));
+    }
+    std::vector<int64_t> column(static_cast<size_t>(master.dim()), 1);
+    column[0] = -1;
+    master.mul_(factors.to(master.options()).view(column));
+    if (entry.is_narrow()) entry.parameter.detach().copy_(entry.master);
+    return;
+  }
+  throw InternalError("[optimizer] parameter = " + parameter + ", allowed one that is trained");
+}
+
 void Optimizer::zero_grad() {
   for (Entry& entry : entries_) {
     entry.parameter.mutable_grad().reset();

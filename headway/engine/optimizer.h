@@ -37,6 +37,10 @@ class Optimizer {
   /// One update; `step` counts from 1. Changes nothing for parameters without a gradient.
   void step(int64_t step, double lr);
 
+  /// Multiplies the rows of a parameter, and of its master where it has one, by `factors` [rows].
+  /// The averages stay. Errors: InternalError (not looked after); ShapeError (other rows).
+  void scale_rows(const std::string& parameter, const at::Tensor& factors);
+
   /// Forgets all gradients.
   void zero_grad();
 

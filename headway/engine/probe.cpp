@@ -1,8 +1,9 @@
 // Dispatch of probe modules, and the tensors and metadata of a probe file.
-// Not for: the modules themselves (probe_attention.cpp, probe_gpt.cpp, probe_rope.cpp).
+// Not for: the modules themselves (probe_<module>.cpp).
 #include "headway/engine/probe.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include <ATen/Functions.h>
@@ -98,16 +99,24 @@ Json ProbeInput::arguments() const {
   return arguments;
 }
 
-int64_t ProbeInput::layer_number() const {
-  const std::string given = text("layer_number");
-  if (given.empty()) return 1;
+std::optional<int64_t> ProbeInput::integer(const std::string& key, int64_t least,
+                                           int64_t most) const {
+  const std::string given = text(key);
+  if (given.empty()) return std::nullopt;
   int64_t number = 0;
   const char* end = given.data() + given.size();
   const auto read = std::from_chars(given.data(), end, number);
-  if (read.ec != std::errc() || read.ptr != end || number < 1) {
-    throw ConfigError("[probe] layer_number = " + shorten(given) + ", allowed an integer >= 1");
+  if (read.ec != std::errc() || read.ptr != end || number < least || number > most) {
+    const std::string range =
+        most == INT64_MAX ? fmt::format(">= {}", least) : fmt::format("in [{}, {}]", least, most);
+    throw ConfigError(
+        fmt::format("[probe] {} = {}, allowed an integer {}", key, shorten(given), range));
   }
   return number;
+}
+
+int64_t ProbeInput::layer_number() const {
+  return integer("layer_number", 1, INT64_MAX).value_or(1);
 }
 
 void ProbeInput::check_surplus(const std::set<std::string>& used) const {
@@ -163,33 +172,47 @@ void ProbeInput::refuse(const std::vector<std::string>& names, const std::string
   }
 }
 
-std::map<std::string, at::Tensor> probe(const ProbeRequest& request) {
-  static const std::vector<std::string> kLater = {"cross_attention",
-                                                  "gated_delta_net",
-                                                  "gated_delta_rule",
-                                                  "causal_conv1d",
-                                                  "gated_rms_norm",
-                                                  "mla",
-                                                  "dsa",
-                                                  "router",
-                                                  "moe_layer",
-                                                  "qk_clip",
-                                                  "static_cache"};
-  const ProbeInput input(request);
-  ProbeOutput out;
-  if (request.module == "self_attention") {
-    out = probe_attention(input);
-  } else if (request.module == "gpt_model") {
-    out = probe_gpt(input);
-  } else if (request.module == "rope") {
-    out = probe_rope(input);
-  } else if (std::find(kLater.begin(), kLater.end(), request.module) != kLater.end()) {
-    throw UnsupportedError("[probe] module = " + request.module +
-                           ": not in this build; allowed self_attention | gpt_model | rope");
-  } else {
-    throw ConfigError("[probe] module = '" + shorten(request.module) +
-                      "', allowed self_attention | gpt_model | rope");
+namespace {
+
+struct Module {
+  std::string_view name;
+  ProbeOutput (*run)(const ProbeInput&);
+};
+constexpr auto kModules = std::to_array<Module>({
+    {"self_attention", probe_attention},
+    {"cross_attention", probe_cross_attention},
+    {"gpt_model", probe_gpt},
+    {"qk_clip", probe_qk_clip},
+    {"rope", probe_rope},
+    {"static_cache", probe_static_cache},
+});
+constexpr auto kLater =
+    std::to_array<std::string_view>({"gated_delta_net", "gated_delta_rule", "causal_conv1d",
+                                     "gated_rms_norm", "mla", "dsa", "router", "moe_layer"});
+
+}  // namespace
+
+std::string probe_modules() {
+  std::string names;
+  for (const Module& module : kModules) {
+    names += (names.empty() ? "" : " | ") + std::string(module.name);
   }
+  return names;
+}
+
+std::map<std::string, at::Tensor> probe(const ProbeRequest& request) {
+  const auto module = std::find_if(kModules.begin(), kModules.end(), [&](const Module& entry) {
+    return entry.name == request.module;
+  });
+  if (module == kModules.end()) {
+    if (std::find(kLater.begin(), kLater.end(), request.module) != kLater.end()) {
+      throw UnsupportedError("[probe] module = " + request.module +
+                             ": not in this build; allowed " + probe_modules());
+    }
+    throw ConfigError("[probe] module = '" + shorten(request.module) + "', allowed " +
+                      probe_modules());
+  }
+  ProbeOutput out = module->run(ProbeInput(request));
   for (auto& [name, tensor] : out) tensor = tensor.detach().contiguous();
   return out;
 }

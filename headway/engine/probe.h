@@ -14,17 +14,22 @@
 namespace headway::engine {
 
 struct ProbeRequest {
-  std::string module;  // self_attention, gpt_model, rope
+  std::string module;  // one of probe_modules()
   /// Inputs by name, parameters as `param.<Megatron name>`; recorded results are not looked at.
   std::map<std::string, at::Tensor> tensors;
-  /// config, mask, rope, layer_number, gpt_model_arguments; other keys are not looked at.
+  /// config, mask, rope, layer_number, gpt_model_arguments, prefill, max_sequence_length; other
+  /// keys are not looked at.
   std::map<std::string, std::string> metadata;
   std::optional<Json> config;           // replaces the metadata's config
   std::optional<at::ScalarType> dtype;  // of inputs, arithmetic and outputs; none = the inputs'
 };
 
+/// Names of the modules of this build: "self_attention | gpt_model | …".
+std::string probe_modules();
+
 /// Results by name: out, bias, grad_in, grad.<Megatron name>, aux.*, in Megatron's order of axes
-/// and rows. Gradients are those of sum(out·cotangent), if the file has a cotangent; a parameter
+/// and rows; out_incremental, key_cache and value_cache with `prefill`; clipped.* and eta of
+/// qk_clip. Gradients are those of sum(out·cotangent), if the file has a cotangent; a parameter
 /// that gets none has no entry. A given rotary_pos_emb wins over `rope`; a window replaces the
 /// mask. Errors: ConfigError, ShapeError; CheckpointError for missing or surplus tensors;
 /// UnsupportedError for modules, masks and features that are not in this build.

@@ -1,11 +1,11 @@
 // Megatron's SelfAttention: hidden [s,b,h] in and out, its output bias apart.
 // Legend: S sequence, B batch, D hidden, T = B·S packed tokens.
+#include "headway/engine/probe_attention.h"
+
 #include <ATen/Functions.h>
 
 #include "headway/base/error.h"
 #include "headway/base/text_util.h"
-#include "headway/engine/probe_input.h"
-#include "headway/nn/attention.h"
 
 namespace headway::engine {
 namespace {
@@ -13,8 +13,37 @@ namespace {
 constexpr const char* kScope = "layers.0.mixer.";
 constexpr const char* kPrefix = "decoder.layers.0.self_attention.";
 
-/// The smallest model that holds this attention: Parameters are allocated for models.
-spec::ModelSpec around(const spec::AttentionSpec& attention, int64_t hidden_size) {
+/// The rotary spec of the file: `rope` of the metadata, else what the arguments say of positions.
+std::optional<spec::RopeSpec> rope_of(const ProbeInput& input, const Json& arguments,
+                                      const spec::AttentionSpec& attention) {
+  if (!input.text("rope").empty()) return given_rope(input);
+  const bool said =
+      arguments.contains("position_embedding_type") || arguments.contains("rotary_base_per_layer");
+  return said ? attention.rope : std::nullopt;
+}
+
+std::shared_ptr<nn::RotaryTable> rotary_of(const ProbeInput& input,
+                                           const spec::MegatronConfig& config,
+                                           const spec::AttentionSpec& attention) {
+  if (spec::layer_skips_rope(config, input.layer_number())) return nullptr;
+  if (input.has("rotary_pos_emb")) {
+    const auto layout =
+        config.rotary_interleaved ? spec::RopeLayout::kInterleaved : spec::RopeLayout::kHalf;
+    const at::Tensor table = input.tensor("rotary_pos_emb");
+    const at::Tensor angles = angles_of(table, config.rotary_interleaved);
+    auto rotary = nn::RotaryTable::from_angles(angles, rotary_factor(input, config), layout);
+    if (table.size(1) > 1) rotary.count_by_token();  // positions of several axes
+    return std::make_shared<nn::RotaryTable>(std::move(rotary));
+  }
+  if (!attention.rope) return nullptr;
+  return std::make_shared<nn::RotaryTable>(*attention.rope, attention.head_dim,
+                                           spec::RopePrecision::kModelDtype, input.dtype(),
+                                           at::kCPU);
+}
+
+}  // namespace
+
+spec::ModelSpec model_around(const spec::AttentionSpec& attention, int64_t hidden_size) {
   spec::ModelSpec model;
   model.hidden_size = hidden_size;
   model.max_positions = 1;
@@ -31,7 +60,7 @@ spec::ModelSpec around(const spec::AttentionSpec& attention, int64_t hidden_size
   return model;
 }
 
-double concentration(const ProbeInput& input, const spec::MegatronConfig& config) {
+double rotary_factor(const ProbeInput& input, const spec::MegatronConfig& config) {
   if (config.yarn_rotary_scaling_factor) {
     return spec::yarn_concentration(*config.yarn_rotary_scaling_factor, config.yarn_mscale,
                                     config.yarn_mscale_all_dim);
@@ -42,16 +71,9 @@ double concentration(const ProbeInput& input, const spec::MegatronConfig& config
   return parse_probe_rope(json, "rope").rope.attention_factor.value_or(1.0);
 }
 
-/// The rotary spec of the file: `rope` of the metadata, else what the arguments say of positions.
-std::optional<spec::RopeSpec> rope_of(const ProbeInput& input, const Json& arguments,
-                                      const spec::AttentionSpec& attention) {
+std::optional<spec::RopeSpec> given_rope(const ProbeInput& input) {
   const std::string text = input.text("rope");
-  if (text == "none") return std::nullopt;
-  if (text.empty()) {
-    const bool said = arguments.contains("position_embedding_type") ||
-                      arguments.contains("rotary_base_per_layer");
-    return said ? attention.rope : std::nullopt;
-  }
+  if (text.empty() || text == "none") return std::nullopt;
   const Json json = text.starts_with("{") ? parse_json(text, "metadata rope", JsonErrors::kConfig)
                                           : Json{{"kind", text}};
   ProbeRope given = parse_probe_rope(json, "rope");
@@ -62,65 +84,64 @@ std::optional<spec::RopeSpec> rope_of(const ProbeInput& input, const Json& argum
   return given.rope;
 }
 
-std::shared_ptr<nn::RotaryTable> rotary_of(const ProbeInput& input,
-                                           const spec::MegatronConfig& config,
-                                           const spec::AttentionSpec& attention) {
-  if (spec::layer_skips_rope(config, input.layer_number())) return nullptr;
-  if (input.has("rotary_pos_emb")) {
-    const auto layout =
-        config.rotary_interleaved ? spec::RopeLayout::kInterleaved : spec::RopeLayout::kHalf;
-    const at::Tensor table = input.tensor("rotary_pos_emb");
-    const at::Tensor angles = angles_of(table, config.rotary_interleaved);
-    auto rotary = nn::RotaryTable::from_angles(angles, concentration(input, config), layout);
-    if (table.size(1) > 1) rotary.count_by_token();  // positions of several axes
-    return std::make_shared<nn::RotaryTable>(std::move(rotary));
-  }
-  if (!attention.rope) return nullptr;
-  return std::make_shared<nn::RotaryTable>(*attention.rope, attention.head_dim,
-                                           spec::RopePrecision::kModelDtype, input.dtype(),
-                                           at::kCPU);
-}
-
 void check_layer_number(const ProbeInput& input, const spec::MegatronConfig& config) {
   if (input.layer_number() <= config.num_layers) return;
   throw ConfigError("[probe] layer_number = " + std::to_string(input.layer_number()) +
                     ", allowed 1 to num_layers (= " + std::to_string(config.num_layers) + ")");
 }
 
-}  // namespace
-
-ProbeOutput probe_attention(const ProbeInput& input) {
-  const Json arguments = input.arguments();
-  const spec::MegatronConfig config = spec::read_megatron(arguments, "config");
-  check_layer_number(input, config);
-  spec::AttentionSpec attention = spec::layer_attention(config, input.layer_number());
-  attention.output_bias = false;  // returned apart
-  set_probe_rule(input, config, input.layer_number(), attention);
-  if (!spec::layer_skips_rope(config, input.layer_number())) {
-    attention.rope = rope_of(input, arguments, attention);
-  }
-  const at::Tensor hidden = input.tensor("hidden_states").detach().clone().set_requires_grad(true);
+at::Tensor hidden_states(const ProbeInput& input, const spec::MegatronConfig& config) {
+  const at::Tensor hidden = input.tensor("hidden_states");
   if (hidden.dim() != 3 || hidden.size(2) != config.hidden_size || hidden.numel() == 0) {
     throw ShapeError("[probe] hidden_states: allowed [sequence, batch, hidden_size (= " +
                      std::to_string(config.hidden_size) + ")]");
   }
-  ProbeOutput out;
-  if (config.add_bias_linear) out["bias"] = input.tensor("param.linear_proj.bias");
+  return hidden;
+}
 
-  const spec::ModelSpec model = around(attention, config.hidden_size);
-  nn::Parameters parameters(model, input.dtype(), at::kCPU);
+at::Tensor packed_tokens(const at::Tensor& states_SBX) {
+  return states_SBX.transpose(0, 1).flatten(0, 1);
+}
+
+at::Tensor unpacked_tokens(const at::Tensor& tokens_TX, int64_t batch) {
+  return tokens_TX.unflatten(0, {batch, tokens_TX.size(0) / batch}).transpose(0, 1);
+}
+
+ProbedAttention make_attention(const ProbeInput& input) {
+  const Json arguments = input.arguments();
+  ProbedAttention made;
+  made.config = spec::read_megatron(arguments, "config");
+  check_layer_number(input, made.config);
+  spec::AttentionSpec& attention = made.attention;
+  attention = spec::layer_attention(made.config, input.layer_number());
+  attention.output_bias = false;  // returned apart
+  set_probe_rule(input, made.config, input.layer_number(), attention);
+  if (!spec::layer_skips_rope(made.config, input.layer_number())) {
+    attention.rope = rope_of(input, arguments, attention);
+  }
+  made.model = model_around(attention, made.config.hidden_size);
+  made.parameters = std::make_unique<nn::Parameters>(made.model, input.dtype(), at::kCPU);
   std::set<std::string> apart;
-  if (config.add_bias_linear) apart.insert("param.linear_proj.bias");
-  input.load(parameters, model, kScope, kPrefix, apart);
-  nn::Attention module(attention, nn::ParameterScope(parameters, kScope),
-                       rotary_of(input, config, attention));
+  if (made.config.add_bias_linear) apart.insert("param.linear_proj.bias");
+  input.load(*made.parameters, made.model, kScope, kPrefix, apart);
+  made.module =
+      std::make_unique<nn::Attention>(attention, nn::ParameterScope(*made.parameters, kScope),
+                                      rotary_of(input, made.config, attention));
+  return made;
+}
 
+ProbeOutput probe_attention(const ProbeInput& input) {
+  const ProbedAttention probed = make_attention(input);
+  const at::Tensor hidden =
+      hidden_states(input, probed.config).detach().clone().set_requires_grad(true);
+  ProbeOutput out;
+  if (probed.config.add_bias_linear) out["bias"] = input.tensor("param.linear_proj.bias");
   const ProbeBatch batch{hidden.size(1), hidden.size(0)};
   const ops::Sequences sequences = probe_sequences(input, batch);
   const nn::ForwardContext context = probe_context(input, batch);
-  const at::Tensor packed_TD = hidden.transpose(0, 1).reshape({batch.count * batch.length, -1});
-  const at::Tensor result_TD = module.forward({packed_TD, sequences, nullptr, &context}).out_TD;
-  const at::Tensor result = result_TD.unflatten(0, {batch.count, batch.length}).transpose(0, 1);
+  const at::Tensor packed_TD = packed_tokens(hidden);
+  const at::Tensor result = unpacked_tokens(
+      probed.module->forward({packed_TD, sequences, nullptr, &context}).out_TD, batch.count);
   out["out"] = result;
   if (!input.has("cotangent")) return out;
   const at::Tensor cotangent = input.tensor("cotangent");
@@ -132,7 +153,7 @@ ProbeOutput probe_attention(const ProbeInput& input) {
   if (context.attention_bias.defined()) {
     out["grad_in.attention_bias"] = context.attention_bias.grad();
   }
-  input.add_gradients(out, parameters, model, kScope, kPrefix);
+  input.add_gradients(out, *probed.parameters, probed.model, kScope, kPrefix);
   return out;
 }
 

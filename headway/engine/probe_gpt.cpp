@@ -5,6 +5,7 @@
 
 #include "headway/base/error.h"
 #include "headway/base/text_util.h"
+#include "headway/engine/probe_attention.h"
 #include "headway/engine/probe_input.h"
 #include "headway/nn/transformer.h"
 #include "headway/spec/megatron_check.h"
@@ -60,14 +61,32 @@ at::Tensor token_loss(const ProbeInput& input, const at::Tensor& logits_BSV) {
   return -at::log_softmax(logits_BSV, -1).gather(2, labels.unsqueeze(2)).squeeze(2);
 }
 
+/// The logits of the same tokens given as a prefill and single steps, every row with a cache.
+at::Tensor incremental_logits(const ProbeInput& input, nn::Transformer& model,
+                              const at::Tensor& ids_BS) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> rows;
+  for (int64_t b = 0; b < ids_BS.size(0); ++b) {
+    nn::ModelState state = nn::make_state(model.spec());
+    std::vector<at::Tensor> pieces;
+    for (const int64_t count : prefill_steps(input, ids_BS.size(1))) {
+      nn::ForwardOptions options;
+      options.state = &state;
+      const int64_t past = state.num_tokens;
+      const at::Tensor ids_T = ids_BS.select(0, b).narrow(0, past, count).contiguous();
+      pieces.push_back(
+          model.logits(model.forward(ids_T, ops::continued_sequences({past}, {count}), options)));
+    }
+    rows.push_back(at::cat(pieces));
+  }
+  return at::stack(rows);
+}
+
 }  // namespace
 
 ProbeOutput probe_gpt(const ProbeInput& input) {
   const spec::MegatronConfig config = spec::read_megatron(input.arguments(), "config");
-  if (!input.text("prefill").empty()) {
-    spec::check_static_decode(config);
-    throw UnsupportedError("[probe] prefill: static caches are not in this build");
-  }
+  if (!input.text("prefill").empty()) spec::check_static_decode(config);
   const at::Tensor ids_BS = input.tensor("input_ids");
   if (ids_BS.dim() != 2 || ids_BS.scalar_type() != at::kLong || ids_BS.numel() == 0) {
     throw ShapeError("[probe] input_ids: allowed int64 [batch, sequence]");
@@ -88,6 +107,10 @@ ProbeOutput probe_gpt(const ProbeInput& input) {
   ProbeOutput out;
   out["out"] = result;
   add_layers(out, model, hidden, ids_BS);
+  if (!input.text("prefill").empty()) {
+    input.refuse({"cu_seqlens", "attention_mask", "attention_bias"}, "not together with prefill");
+    out["out_incremental"] = incremental_logits(input, model, ids_BS);
+  }
   if (!input.has("cotangent")) return out;
   const at::Tensor cotangent = input.tensor("cotangent");
   if (cotangent.sizes() != result.sizes()) {

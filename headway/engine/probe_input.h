@@ -48,17 +48,22 @@ class ProbeInput {
                      const std::string& prefix) const;
   /// UnsupportedError when one of `names` is among the tensors.
   void refuse(const std::vector<std::string>& names, const std::string& why) const;
+  /// CheckpointError when a param.* tensor is not among `used`.
+  void check_surplus(const std::set<std::string>& used) const;
+  /// Metadata that holds an integer in [least, most]; none when absent. ConfigError otherwise.
+  std::optional<int64_t> integer(const std::string& key, int64_t least, int64_t most) const;
 
  private:
-  void check_surplus(const std::set<std::string>& used) const;
-
   const ProbeRequest& request_;
   at::ScalarType dtype_;
 };
 
 ProbeOutput probe_attention(const ProbeInput& input);
+ProbeOutput probe_cross_attention(const ProbeInput& input);
 ProbeOutput probe_gpt(const ProbeInput& input);
+ProbeOutput probe_qk_clip(const ProbeInput& input);
 ProbeOutput probe_rope(const ProbeInput& input);
+ProbeOutput probe_static_cache(const ProbeInput& input);
 
 /// B sequences of S tokens each; packed ones are one of B = 1.
 struct ProbeBatch {

@@ -33,6 +33,7 @@ Trainer::Trainer(PreparedRun run)
     : run_(std::move(run)),
       optimizer_(run_.model.parameters(), run_.config.train.optimizer),
       loader_(run_.dataset.train, data_seed(run_.config)),
+      logits_(run_.config.train, run_.model),
       step_flops_(flops_of_step(run_.model.spec(), run_.config)) {
   at::manual_seed(static_cast<std::uint64_t>(run_.config.train.seed));
 }
@@ -58,12 +59,14 @@ StepMetrics Trainer::step() {
   } catch (...) {
     loader_.restore(position);
     optimizer_.zero_grad();
+    logits_.end(run_.model);
     throw;
   }
 }
 
 StepMetrics Trainer::take_step() {
   optimizer_.zero_grad();
+  logits_.begin(run_.model);
   StepMetrics metrics;
   metrics.step = steps_done_ + 1;
   StepOptions options;
@@ -72,9 +75,12 @@ StepMetrics Trainer::take_step() {
                                     static_cast<std::uint64_t>(metrics.step)};
   options.after_backward = [this] { optimizer_.collect(); };
   metrics.loss = accumulate_gradients(run_.model, next_batches(), options).loss;
+  logits_.end(run_.model);
   metrics.grad_norm = optimizer_.clip();
+  metrics.max_attention_logit = logits_.max_logit(run_.model);
   metrics.lr = learning_rate(run_.config.train, metrics.step);
   optimizer_.step(metrics.step, *metrics.lr);
+  logits_.clip(run_.model, optimizer_);
   steps_done_ = metrics.step;
   return metrics;
 }

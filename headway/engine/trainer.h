@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "headway/data/train_loader.h"
+#include "headway/engine/logit_watch.h"
 #include "headway/engine/metrics.h"
 #include "headway/engine/optimizer.h"
 #include "headway/engine/run_setup.h"
@@ -46,6 +47,7 @@ class Trainer {
   PreparedRun run_;
   Optimizer optimizer_;
   data::TrainLoader loader_;
+  LogitWatch logits_;
   double step_flops_ = 0.0;
   std::int64_t steps_done_ = 0;
 };

@@ -88,6 +88,7 @@ ops::AttentionOptions Attention::options_for(const MixerInput& input) const {
 at::Tensor Attention::core(const Heads& heads, const MixerInput& input) const {
   const ops::AttentionOptions options = options_for(input);
   if (input.state == nullptr) {
+    max_logit_->add(heads.q_THK, heads.k_TGK, input.sequences, options);
     return ops::attention(heads.q_THK, heads.k_TGK, heads.v_TGV, sinks_H_, input.sequences,
                           options);
   }
@@ -106,6 +107,7 @@ at::Tensor Attention::core(const Heads& heads, const MixerInput& input) const {
   ops::Sequences sequences = input.sequences;
   sequences.cu_k = {0, view.k_SGK.size(0)};
   sequences.max_k = past + input.sequences.max_q;
+  max_logit_->add(heads.q_THK, view.k_SGK, sequences, options);
   return ops::attention(heads.q_THK, view.k_SGK, view.v_SGV, sinks_H_, sequences, options);
 }
 

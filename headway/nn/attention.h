@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "headway/nn/linear.h"
+#include "headway/nn/max_logit.h"
 #include "headway/nn/mixer.h"
 #include "headway/nn/norm.h"
 #include "headway/nn/parameters.h"
@@ -57,6 +58,9 @@ class Attention {
   MixerOutput forward(const MixerInput& input) const;
 
   const std::shared_ptr<RotaryTable>& rotary() const { return rotary_; }
+  const spec::AttentionSpec& spec() const { return spec_; }
+  /// Running maximum of this layer's logits; off until it is told to observe.
+  MaxLogitTracker& max_logit() const { return *max_logit_; }
 
  private:
   struct Heads {
@@ -77,6 +81,7 @@ class Attention {
   at::Tensor sinks_H_;
   std::shared_ptr<RotaryTable> rotary_;
   ops::AttentionOptions options_;
+  std::shared_ptr<MaxLogitTracker> max_logit_ = std::make_shared<MaxLogitTracker>();
 };
 
 }  // namespace headway::nn

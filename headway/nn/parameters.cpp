@@ -23,9 +23,15 @@ uint64_t stream_key(uint64_t seed, const std::string& parameter, const std::stri
 
 void fill_segment(at::Tensor rows, const spec::InitRule& rule, uint64_t key) {
   switch (rule.kind) {
-    case spec::InitKind::kZeros: rows.zero_(); return;
-    case spec::InitKind::kOnes: rows.fill_(1.0); return;
-    case spec::InitKind::kConstant: rows.fill_(rule.value); return;
+    case spec::InitKind::kZeros:
+      rows.zero_();
+      return;
+    case spec::InitKind::kOnes:
+      rows.fill_(1.0);
+      return;
+    case spec::InitKind::kConstant:
+      rows.fill_(rule.value);
+      return;
     case spec::InitKind::kNormal: {
       at::Generator generator = at::detail::createCPUGenerator(key);
       rows.copy_(at::empty(rows.sizes(), at::kFloat).normal_(0.0, rule.value, generator));
@@ -35,15 +41,24 @@ void fill_segment(at::Tensor rows, const spec::InitRule& rule, uint64_t key) {
   throw InternalError("[nn::Parameters] init rule is not in the enum");
 }
 
+std::vector<spec::TensorSpec> checked_tensors(const spec::ModelSpec& spec) {
+  spec::validate(spec);
+  return spec::tensors(spec);
+}
+
 }  // namespace
 
 Parameters::Parameters(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device)
-    : dtype_(dtype), device_(device) {
-  spec::validate(spec);
-  specs_ = spec::tensors(spec);
+    : Parameters(checked_tensors(spec), dtype, device) {}
+
+Parameters::Parameters(std::vector<spec::TensorSpec> specs, at::ScalarType dtype, at::Device device)
+    : specs_(std::move(specs)), dtype_(dtype), device_(device) {
   taken_.assign(specs_.size(), false);
   for (const spec::TensorSpec& tensor : specs_) {
-    index_.emplace(tensor.name, tensors_.size());
+    tensor.numel();  // throws if it does not fit
+    if (!index_.emplace(tensor.name, tensors_.size()).second) {
+      throw ConfigError("[nn::Parameters] tensor '" + tensor.name + "' is listed twice");
+    }
     tensors_.push_back(at::empty(tensor.shape, at::dtype(dtype).device(device))
                            .set_requires_grad(tensor.trainable));
   }

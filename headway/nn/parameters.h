@@ -2,12 +2,12 @@
 // Not for: files (engine joins this with io) or optimizer state.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <string>
 #include <unordered_map>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "headway/spec/model_spec.h"
 #include "headway/spec/tensor_inventory.h"
@@ -21,6 +21,10 @@ class Parameters {
   /// Allocates every tensor (uninitialised) with gradients on for trainable ones.
   /// Errors: ConfigError from validate(spec).
   Parameters(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device);
+
+  /// The same for any list of tensors: modules of one's own, or several models side by side.
+  /// Errors: ConfigError for two tensors of one name or sizes that do not fit 64 bits.
+  Parameters(std::vector<spec::TensorSpec> specs, at::ScalarType dtype, at::Device device);
 
   /// Draws every row segment by its own rule and its own stream keyed by (seed, parameter name,
   /// segment name), so switching one segment on or off leaves all others bit-identical. Drawn in

@@ -3,7 +3,6 @@
 // Not for: modules that this build refuses (their errors are at the end).
 #include "headway/engine/probe.h"
 
-#include <filesystem>
 #include <set>
 
 #include <ATen/Functions.h>
@@ -13,45 +12,10 @@
 #include "headway/base/error.h"
 #include "headway/io/safetensors_file.h"
 
+#include "tests/golden/megatron/probe_golden.h"
+
 namespace headway::engine {
 namespace {
-namespace fs = std::filesystem;
-
-struct Case {
-  std::string module;
-  std::string file;
-};
-
-fs::path path_of(const std::string& file) {
-  return fs::path(HEADWAY_TESTS_DIR) / "golden" / "megatron" / (file + ".safetensors");
-}
-
-bool is_result(const std::string& name) {
-  return name == "out" || name == "bias" || name == "out_fp32" || name.starts_with("grad") ||
-         name.starts_with("aux.");
-}
-
-/// The file without what was recorded of the run, so that nothing can be copied through.
-ProbeRequest request_of(const Case& given) {
-  ProbeRequest request;
-  request.module = given.module;
-  request.metadata = io::SafetensorsFile(path_of(given.file)).header().metadata;
-  for (const auto& [name, tensor] : io::load_safetensors(path_of(given.file))) {
-    const bool table = name.ends_with(".emb") || name.ends_with(".out") ||
-                       name.ends_with(".mscale") || name.ends_with(".inv_freq");
-    if (!is_result(name) && !table) request.tensors[name] = tensor;
-  }
-  return request;
-}
-
-void expect_close(const std::string& name, const at::Tensor& got, const at::Tensor& want,
-                  double tolerance) {
-  ASSERT_EQ(got.sizes(), want.sizes()) << name;
-  const at::Tensor exact = want.to(at::kDouble);
-  const double scale = std::max(1e-3, exact.abs().max().item<double>());
-  const double distance = (got.to(at::kDouble) - exact).abs().max().item<double>();
-  EXPECT_LE(distance, tolerance * scale) << name;
-}
 
 void compare(const std::map<std::string, at::Tensor>& got, const Case& given, double tolerance) {
   std::set<std::string> gradients;
@@ -127,16 +91,6 @@ TEST(MegatronProbe, RopeMetadataGivesTheTable) {
   }
 }
 
-template <class E>
-std::string error_of(const ProbeRequest& request) {
-  try {
-    probe(request);
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing of this kind thrown";
-}
-
 TEST(MegatronProbe, RefusesWhatItCannotRun) {
   using testing::HasSubstr;
   ProbeRequest request = request_of({"self_attention", "attn_padding_mask"});
@@ -152,7 +106,7 @@ TEST(MegatronProbe, RefusesWhatItCannotRun) {
   request.module = "mla";
   EXPECT_THAT(error_of<UnsupportedError>(request), HasSubstr("module = mla: not in this build"));
   request.module = "attention";
-  EXPECT_THAT(error_of<ConfigError>(request), HasSubstr("self_attention | gpt_model | rope"));
+  EXPECT_THAT(error_of<ConfigError>(request), HasSubstr("self_attention | cross_attention | gpt_model"));
   request = request_of({"self_attention", "attn_qknorm_rms"});
   request.tensors["param.nonsense"] = at::zeros({1});
   EXPECT_THAT(error_of<CheckpointError>(request), HasSubstr("param.nonsense"));

@@ -131,6 +131,29 @@ TEST_F(TrainRun, WritesConfigMetricsAndCheckpointsThatAreModels) {
   EXPECT_EQ(fs::read_symlink(path("a") / "latest"), fs::path("checkpoints/step-6"));
 }
 
+/// Evaluations and stops leave what is clipped as it is, and metrics say what was measured.
+TEST_F(TrainRun, QkClipHoldsAcrossStopsAndEvaluations) {
+  const std::vector<std::string> clip = {"train.qk_clip.threshold=0.05", "train.optimizer.lr=0.05"};
+  train(run("whole", clip));
+  std::vector<std::string> often = clip;
+  often.push_back("train.evaluate_every=1");
+  Watcher watcher(3);
+  train(run("stopped", often), false, &watcher);
+  train(run("stopped", often), true);
+  expect_equal_checkpoints(path("whole") / "checkpoints/step-6",
+                           path("stopped") / "checkpoints/step-6");
+  train(run("free", {"train.log_max_attention_logit=true", "train.optimizer.lr=0.05"}));
+  train(run("plain", {"train.optimizer.lr=0.05"}));
+  expect_equal_checkpoints(path("free") / "checkpoints/step-6",
+                           path("plain") / "checkpoints/step-6");
+  const auto clipped = metrics_of(path("whole")), free = metrics_of(path("free"));
+  EXPECT_FALSE(clipped[0].contains("max_attention_logit"));
+  EXPECT_FALSE(metrics_of(path("plain"))[6].contains("max_attention_logit"));
+  EXPECT_EQ(clipped[1]["max_attention_logit"], free[1]["max_attention_logit"]);
+  EXPECT_LT(clipped[6]["max_attention_logit"].get<double>(),
+            free[6]["max_attention_logit"].get<double>());
+}
+
 TEST_F(TrainRun, StoppedAnywhereAndResumedEqualsNeverStoppedBitForBit) {
   train(run("whole"));
   const auto expected = metrics_of(path("whole"));

@@ -1,0 +1,86 @@
+// Walks the layers that have attention logits. Not for: the arithmetic of clipping.
+#include "headway/engine/logit_watch.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include <ATen/Functions.h>
+#include <fmt/format.h>
+
+#include "headway/base/error.h"
+#include "headway/base/logging.h"
+
+namespace headway::engine {
+namespace {
+
+/// Calls body(layer index, attention) for every layer with softmax attention.
+template <class Body>
+void for_each_attention(const nn::Transformer& model, Body body) {
+  for (size_t i = 0; i < model.blocks().size(); ++i) {
+    const auto* attention = std::get_if<nn::Attention>(&model.blocks()[i].mixer());
+    if (attention != nullptr) body(i, *attention);
+  }
+}
+
+}  // namespace
+
+LogitWatch::LogitWatch(const config::TrainConfig& train, const nn::Transformer& model)
+    : on_(train.qk_clip.has_value() || train.log_max_attention_logit) {
+  if (!train.qk_clip) return;
+  clip_ = nn::QkClip{train.qk_clip->threshold, train.qk_clip->alpha};
+  bool normed = false;
+  for_each_attention(model, [&](size_t, const nn::Attention& attention) {
+    normed = normed || attention.spec().q_norm.has_value() || attention.spec().k_norm.has_value();
+  });
+  if (normed) {
+    log(LogLevel::kWarning,
+        "[train] qk_clip = set with layers that normalise queries and keys: clipping their weights "
+        "lowers no logit");
+  }
+}
+
+void LogitWatch::begin(const nn::Transformer& model) const {
+  if (!on_) return;
+  for_each_attention(model, [](size_t, const nn::Attention& attention) {
+    attention.max_logit().reset();
+    attention.max_logit().observe(true);
+  });
+}
+
+void LogitWatch::end(const nn::Transformer& model) const {
+  if (!on_) return;
+  for_each_attention(
+      model, [](size_t, const nn::Attention& attention) { attention.max_logit().observe(false); });
+}
+
+std::optional<double> LogitWatch::max_logit(const nn::Transformer& model) const {
+  if (!on_) return std::nullopt;
+  double largest = 0.0;
+  for_each_attention(model, [&](size_t layer, const nn::Attention& attention) {
+    const at::Tensor& value = attention.max_logit().value();
+    if (!value.defined()) return;
+    const double logit = value.max().item<double>();
+    if (std::isnan(logit) || logit == std::numeric_limits<double>::infinity()) {
+      throw NonFiniteError(
+          fmt::format("[train] attention logit = {}, allowed a finite number; first in layer {}",
+                      logit, layer));
+    }
+    largest = std::max(largest, logit);
+  });
+  return largest;
+}
+
+void LogitWatch::clip(const nn::Transformer& model, Optimizer& optimizer) const {
+  if (!on_) return;
+  for_each_attention(model, [&](size_t layer, const nn::Attention& attention) {
+    if (!clip_) return attention.max_logit().reset();
+    const std::string prefix = "layers." + std::to_string(layer) + ".mixer.";
+    for (const auto& [name, factors] : nn::clip_qk(attention, model.parameters(), prefix, clip_)) {
+      optimizer.scale_rows(name, factors);
+    }
+  });
+}
+
+}  // namespace headway::engine

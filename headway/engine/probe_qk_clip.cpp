@@ -1,0 +1,205 @@
+// Megatron's clip_qk of self-attention and of multi-latent attention: weights and largest logits
+// in, clipped weights out.
+// Not for: measuring logits (ops/attention_max_logit.h).
+#include <algorithm>
+
+#include <ATen/Functions.h>
+#include <fmt/format.h>
+
+#include "headway/base/error.h"
+#include "headway/base/fields.h"
+#include "headway/base/logging.h"
+#include "headway/engine/probe_attention.h"
+#include "headway/engine/probe_input.h"
+#include "headway/io/megatron_layout.h"
+#include "headway/nn/qk_clip.h"
+
+namespace headway::engine {
+namespace {
+
+struct ClipArguments {
+  bool qk_clip = false;
+  double qk_clip_threshold = 100.0;
+  double qk_clip_alpha = 0.5;
+
+  template <class V>
+  static void fields(V& v) {
+    using C = ClipArguments;
+    v.field("qk_clip", &C::qk_clip, "clip at all");
+    v.field("qk_clip_threshold", &C::qk_clip_threshold, "largest logit allowed", above(0));
+    v.field("qk_clip_alpha", &C::qk_clip_alpha, "part the queries take", between(0, 1));
+  }
+};
+
+struct LatentArguments {
+  int64_t num_attention_heads = 0;
+  std::optional<int64_t> q_lora_rank;
+  int64_t qk_head_dim = 128;
+  int64_t qk_pos_emb_head_dim = 64;
+  int64_t v_head_dim = 128;
+  bool cache_mla_latents = false;
+
+  template <class V>
+  static void fields(V& v) {
+    using L = LatentArguments;
+    const Rule width = between(1, config::kMaxHeadDim);
+    v.field("num_attention_heads", &L::num_attention_heads, "H",
+            between(1, config::kMaxHeads).required());
+    v.field("q_lora_rank", &L::q_lora_rank, "none = direct queries", between(1, config::kMaxWidth));
+    v.field("qk_head_dim", &L::qk_head_dim, "channels without positions", width);
+    v.field("qk_pos_emb_head_dim", &L::qk_pos_emb_head_dim, "rotated channels", width);
+    v.field("v_head_dim", &L::v_head_dim, "value channels", width);
+    v.field("cache_mla_latents", &L::cache_mla_latents, "absorbed decoding");
+  }
+};
+
+struct Names {
+  std::vector<std::string> names;
+  template <class M, class C>
+  void field(std::string_view name, M C::*, std::string_view, const Rule& = {}) {
+    names.emplace_back(name);
+  }
+};
+
+/// Moves the fields of `T` out of `arguments`; ConfigError with every problem.
+template <class T>
+T take_fields(Json& arguments) {
+  Names held;
+  T::fields(held);
+  Json chosen = Json::object();
+  for (const std::string& name : held.names) {
+    if (!arguments.contains(name)) continue;
+    chosen[name] = arguments[name];
+    arguments.erase(name);
+  }
+  T value;
+  Problems problems;
+  read_fields(chosen, "config", value, problems);
+  problems.throw_if_any();
+  return value;
+}
+
+at::Tensor max_logits(const ProbeInput& input) {
+  if (!input.has("max_logits")) {
+    throw ShapeError("[probe] max_logits: current_max_attn_logits is None; allowed one per head");
+  }
+  return input.tensor("max_logits");
+}
+
+bool changes(const std::vector<double>& etas) {
+  return std::any_of(etas.begin(), etas.end(), [](double eta) { return eta != 1.0; });
+}
+
+/// A weight or bias whose rows are multiplied, under its own name.
+class Clipped {
+ public:
+  Clipped(const ProbeInput& input, ProbeOutput& out) : input_(input), out_(out) {}
+
+  void scale(const std::string& name, const at::Tensor& factors) {
+    const std::string parameter = "param." + name;
+    const at::Tensor rows = input_.tensor(parameter);
+    used_.insert(parameter);
+    if (rows.dim() < 1 || rows.dim() > 2 || rows.size(0) != factors.size(0)) {
+      throw ShapeError(fmt::format("[probe] {} has {} rows in {} axes, allowed {}", parameter,
+                                   rows.dim() > 0 ? rows.size(0) : 0, rows.dim(), factors.size(0)));
+    }
+    if (factors.eq(1.0).all().item<bool>()) return;
+    const at::Tensor scale = factors.to(rows.scalar_type());
+    out_["clipped." + name] = rows * (rows.dim() == 2 ? scale.unsqueeze(1) : scale);
+  }
+  /// Parameters of the module that clipping leaves alone.
+  void leave(std::initializer_list<const char*> names) {
+    for (const char* name : names) used_.insert(std::string("param.") + name);
+  }
+  void check_surplus() const { input_.check_surplus(used_); }
+
+ private:
+  const ProbeInput& input_;
+  ProbeOutput& out_;
+  std::set<std::string> used_;
+};
+
+void write_etas(const ProbeInput& input, const std::vector<double>& etas, ProbeOutput& out) {
+  if (changes(etas)) out["eta"] = at::tensor(etas, at::kDouble).to(input.dtype());
+}
+
+void clip_grouped(const ProbeInput& input, const Json& arguments, const nn::QkClip& clip,
+                  ProbeOutput& out) {
+  const spec::MegatronConfig config = spec::read_megatron(arguments, "config");
+  check_layer_number(input, config);
+  spec::AttentionSpec attention = spec::layer_attention(config, input.layer_number());
+  const std::vector<double> etas =
+      nn::clip_etas(max_logits(input), attention.num_heads, attention.num_kv_heads, clip);
+  if (attention.q_norm) {
+    log(LogLevel::kWarning,
+        "[probe] qk_clip: query and key norms undo what clipping does to the weights");
+  }
+  Clipped clipped(input, out);
+  for (const spec::TensorSpec& tensor :
+       spec::layer_tensors(model_around(attention, config.hidden_size), 0)) {
+    const bool weight = tensor.name.ends_with(".mixer.qkv.weight");
+    if (!weight && !tensor.name.ends_with(".mixer.qkv.bias")) continue;
+    const at::Tensor rows = nn::qkv_clip_factors(tensor, attention, etas, clip.alpha);
+    clipped.scale(weight ? "linear_qkv.weight" : "linear_qkv.bias",
+                  io::qkv_to_megatron(rows, io::qkv_heads(attention)));
+  }
+  clipped.leave({"linear_proj.weight", "linear_proj.bias", "core_attention.softmax_offset"});
+  if (attention.q_norm) {
+    clipped.leave(
+        {"q_layernorm.weight", "q_layernorm.bias", "k_layernorm.weight", "k_layernorm.bias"});
+  }
+  clipped.check_surplus();
+  write_etas(input, etas, out);
+}
+
+void clip_latent(const ProbeInput& input, Json arguments, const nn::QkClip& clip,
+                 ProbeOutput& out) {
+  Json rest = arguments;
+  const auto latent = take_fields<LatentArguments>(arguments);
+  // The other arguments are checked as those of an attention whose head width does not matter.
+  rest.erase("multi_latent_attention");
+  rest["kv_channels"] = 2;
+  const spec::MegatronConfig config = spec::read_megatron(rest, "config");
+  check_layer_number(input, config);
+  if (config.attention_output_gate || config.head_wise_attn_gate) {
+    throw UnsupportedError(
+        "[probe] multi_latent_attention = true: a gate with multi-latent attention is not in this "
+        "build");
+  }
+  nn::LatentHeads heads{latent.num_attention_heads, latent.qk_head_dim, latent.qk_pos_emb_head_dim,
+                        latent.v_head_dim};
+  heads.absorbed = latent.cache_mla_latents && !input.has("param.linear_kv_up_proj.weight");
+  const std::vector<double> etas =
+      nn::clip_etas(max_logits(input), heads.num_heads, heads.num_heads, clip);
+  Clipped clipped(input, out);
+  const at::Tensor query_rows = nn::latent_query_factors(heads, etas, clip.alpha);
+  const at::Tensor key_rows = nn::latent_key_factors(heads, etas, clip.alpha);
+  clipped.scale(latent.q_lora_rank ? "linear_q_up_proj.weight" : "linear_q_proj.weight",
+                query_rows);
+  clipped.scale("linear_kv_up_proj.weight", key_rows);
+  clipped.leave({"linear_kv_down_proj.weight", "linear_q_down_proj.weight", "linear_proj.weight",
+                 "linear_proj.bias", "linear_qkv_down_proj.weight", "q_layernorm.weight",
+                 "q_layernorm.bias", "kv_layernorm.weight", "kv_layernorm.bias"});
+  clipped.check_surplus();
+  write_etas(input, etas, out);
+}
+
+}  // namespace
+
+ProbeOutput probe_qk_clip(const ProbeInput& input) {
+  Json arguments = input.arguments();
+  const auto given = take_fields<ClipArguments>(arguments);
+  if (!given.qk_clip) {
+    throw ConfigError("[probe] qk_clip = false: qk_clip option needs to be enabled");
+  }
+  const nn::QkClip clip{given.qk_clip_threshold, given.qk_clip_alpha};
+  ProbeOutput out;
+  if (arguments.value("multi_latent_attention", Json(false)) == Json(true)) {
+    clip_latent(input, arguments, clip, out);
+  } else {
+    clip_grouped(input, arguments, clip, out);
+  }
+  return out;
+}
+
+}  // namespace headway::engine
