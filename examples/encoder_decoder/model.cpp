@@ -18,13 +18,15 @@ namespace nn = headway::nn;
 namespace ops = headway::ops;
 namespace spec = headway::spec;
 
-spec::AttentionSpec self_attention(const Shape& shape) {
+/// An encoder looks both ways, a decoder back.
+spec::AttentionSpec self_attention(const Shape& shape, bool decoder) {
   spec::AttentionSpec attention;
   attention.num_heads = attention.num_kv_heads = shape.num_heads;
   attention.head_dim = attention.v_head_dim = shape.head_dim;
   attention.scale = 1.0 / std::sqrt(static_cast<double>(shape.head_dim));
   attention.rope = spec::RopeSpec{.base = 100.0};
   attention.qkv_bias = true;
+  attention.mask = decoder ? spec::MaskKind::kCausal : spec::MaskKind::kNone;
   return attention;
 }
 
@@ -32,7 +34,7 @@ spec::AttentionSpec self_attention(const Shape& shape) {
 spec::ModelSpec stack_spec(const Shape& shape) {
   spec::LayerSpec layer;
   layer.block = "layer";
-  layer.mixer = self_attention(shape);
+  layer.mixer = self_attention(shape, true);
   layer.mlp = spec::DenseMlpSpec{.intermediate_size = shape.intermediate_size};
   layer.pre_mixer_norm = layer.pre_mlp_norm = spec::NormSpec{};
   spec::ModelSpec model;
@@ -47,7 +49,7 @@ spec::ModelSpec stack_spec(const Shape& shape) {
 }
 
 spec::CrossAttentionSpec cross_spec(const Shape& shape) {
-  return spec::cross_attention(self_attention(shape), shape.hidden_size, shape.hidden_size);
+  return spec::cross_attention(self_attention(shape, true), shape.hidden_size, shape.hidden_size);
 }
 
 std::string layer_prefix(const std::string& stack, int64_t layer) {
@@ -89,7 +91,7 @@ EncoderDecoder::EncoderDecoder(const Shape& shape, at::ScalarType dtype)
 EncoderDecoder::Stack EncoderDecoder::make_stack(const std::string& prefix, bool decoder) {
   const spec::ModelSpec model = stack_spec(shape_);
   const nn::ParameterScope root(parameters_, prefix);
-  const spec::AttentionSpec attention = self_attention(shape_);
+  const spec::AttentionSpec attention = self_attention(shape_, decoder);
   Stack stack;
   stack.embedding = root.take("embedding.weight");
   for (int64_t i = 0; i < shape_.num_layers; ++i) {
@@ -107,8 +109,6 @@ EncoderDecoder::Stack EncoderDecoder::make_stack(const std::string& prefix, bool
     if (decoder) {
       made.cross_norm = nn::make_norm(spec::NormSpec{}, scope, "cross_norm");
       made.cross.emplace(cross_spec(shape_), scope.child("cross"));
-    } else {
-      made.self.replace_rule({-1, -1});  // an encoder looks both ways
     }
     stack.layers.push_back(std::move(made));
   }
@@ -164,7 +164,7 @@ DecodeState EncoderDecoder::start(const std::vector<nn::CrossContext>& contexts,
   DecodeState state;
   for (const nn::CrossContext& context : contexts) {
     state.contexts.push_back(context.select({index}));
-    state.caches.emplace_back(nn::KvCache(self_attention(shape_)));
+    state.caches.emplace_back(nn::KvCache(self_attention(shape_, true)));
   }
   return state;
 }

@@ -64,15 +64,14 @@ ops::Sequences sequences_of(const ProbeInput& input, const std::string& name,
 /// A window of the config replaces the mask's own rule, as upstream's eager attention has it.
 ops::AttentionRule rule_of(const ProbeInput& input, const spec::MegatronConfig& config) {
   const std::string text = input.text("mask");
-  const auto mask = text.empty() ? spec::MegatronMask::kNoMask
-                                 : enum_parse<spec::MegatronMask>(text);
+  const auto mask =
+      text.empty() ? spec::MegatronMask::kNoMask : enum_parse<spec::MegatronMask>(text);
   if (!mask) {
     throw ConfigError("[probe] mask = " + shorten(text) + ", allowed " +
                       enum_allowed<spec::MegatronMask>());
   }
-  const bool needs_tensor =
-      *mask == spec::MegatronMask::kArbitrary ||
-      (*mask == spec::MegatronMask::kPadding && !input.has("cu_seqlens_kv"));
+  const bool needs_tensor = *mask == spec::MegatronMask::kArbitrary ||
+                            (*mask == spec::MegatronMask::kPadding && !input.has("cu_seqlens_kv"));
   if (needs_tensor) input.tensor("attention_mask");  // throws when it is missing
   if (const auto window = spec::layer_window(config, input.layer_number())) {
     return {(*window)[0], (*window)[1]};
@@ -205,8 +204,8 @@ ProbeOutput probe_cross_attention(const ProbeInput& input) {
                             table_of(input, config, "rotary_pos_emb_k", cross.head_dim));
   module.replace_rule(rule);
 
-  const at::Tensor result_TD = module.forward(packed_tokens(hidden), queries,
-                                              module.context(context.states_SC, context.layout), mask);
+  const at::Tensor result_TD = module.forward(
+      packed_tokens(hidden), queries, module.context(context.states_SC, context.layout), mask);
   const at::Tensor result = unpacked_tokens(result_TD, hidden.size(1));
   out["out"] = result;
   if (!input.has("cotangent")) return out;

@@ -105,8 +105,7 @@ CrossContext CrossAttention::context(const at::Tensor& states_SC,
   CrossContext result;
   result.k_SHK = parts[kv_.segment("k")].unflatten(1, {-1, spec_.head_dim});
   result.v_SHV = parts[kv_.segment("v")].unflatten(1, {-1, spec_.v_head_dim});
-  if (key_rotary_)
-    result.k_SHK = key_rotary_->rotate(result.k_SHK, key_rotary_->rows_of(layout));
+  if (key_rotary_) result.k_SHK = key_rotary_->rotate(result.k_SHK, key_rotary_->rows_of(layout));
   result.boundaries = layout.cu_q;
   return result;
 }
@@ -126,8 +125,7 @@ at::Tensor CrossAttention::forward(const at::Tensor& x_TD, const ops::Sequences&
   }
   ops::check_sequences(sequences, x_TD.size(0), context.k_SHK.size(0), kWhere);
   at::Tensor q_THK = q_.forward(x_TD).unflatten(1, {-1, spec_.head_dim});
-  if (query_rotary_)
-    q_THK = query_rotary_->rotate(q_THK, query_rotary_->rows_of(queries));
+  if (query_rotary_) q_THK = query_rotary_->rotate(q_THK, query_rotary_->rows_of(queries));
   ops::AttentionOptions options = options_;
   options.mask = mask;
   max_logit_->add(q_THK, context.k_SHK, sequences, options);

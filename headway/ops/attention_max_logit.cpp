@@ -49,7 +49,8 @@ std::vector<Block> make_blocks(const Arguments& a, int64_t tokens) {
     const int64_t k0 = a.cu_k[n], sk = a.cu_k[n + 1] - k0;
     for (int64_t group = 0; sk > 0 && group < a.num_groups(); ++group) {
       for (int64_t first = 0; first < sq; first += tokens) {
-        blocks.push_back({static_cast<int64_t>(n), q0, sq, k0, sk, first, std::min(tokens, sq - first), group});
+        blocks.push_back(
+            {static_cast<int64_t>(n), q0, sq, k0, sk, first, std::min(tokens, sq - first), group});
       }
     }
   }

@@ -106,7 +106,8 @@ TEST(MegatronProbe, RefusesWhatItCannotRun) {
   request.module = "mla";
   EXPECT_THAT(error_of<UnsupportedError>(request), HasSubstr("module = mla: not in this build"));
   request.module = "attention";
-  EXPECT_THAT(error_of<ConfigError>(request), HasSubstr("self_attention | cross_attention | gpt_model"));
+  EXPECT_THAT(error_of<ConfigError>(request),
+              HasSubstr("self_attention | cross_attention | gpt_model"));
   request = request_of({"self_attention", "attn_qknorm_rms"});
   request.tensors["param.nonsense"] = at::zeros({1});
   EXPECT_THAT(error_of<CheckpointError>(request), HasSubstr("param.nonsense"));
