@@ -2,6 +2,7 @@
 // output bias apart.
 // Legend: B batch, D hidden, C context width, T = B·sq packed queries, S = B·sk packed keys.
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "headway/base/error.h"
@@ -28,6 +29,7 @@ spec::CrossAttentionSpec cross_spec(const ProbeInput& input, const spec::Megatro
     like.gate = {};
     like.gate_bias = false;
   }
+  like.dropout = 0.0;  // a probe drops nothing
   like.rope.reset();
   like.window.reset();  // rule_of says which keys are visible
   like.qkv_bias = config.add_bias_linear;

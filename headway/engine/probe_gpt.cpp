@@ -2,6 +2,7 @@
 // every token [b,s].
 // Legend: B batch, S sequence, D hidden, T = B·S packed tokens.
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 
 #include "headway/base/error.h"
 #include "headway/base/text_util.h"

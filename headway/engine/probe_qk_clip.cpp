@@ -17,20 +17,6 @@
 namespace headway::engine {
 namespace {
 
-struct ClipArguments {
-  bool qk_clip = false;
-  double qk_clip_threshold = 100.0;
-  double qk_clip_alpha = 0.5;
-
-  template <class V>
-  static void fields(V& v) {
-    using C = ClipArguments;
-    v.field("qk_clip", &C::qk_clip, "clip at all");
-    v.field("qk_clip_threshold", &C::qk_clip_threshold, "largest logit allowed", above(0));
-    v.field("qk_clip_alpha", &C::qk_clip_alpha, "part the queries take", between(0, 1));
-  }
-};
-
 struct LatentArguments {
   int64_t num_attention_heads = 0;
   std::optional<int64_t> q_lora_rank;
@@ -123,10 +109,17 @@ void write_etas(const ProbeInput& input, const std::vector<double>& etas, ProbeO
   if (changes(etas)) out["eta"] = at::tensor(etas, at::kDouble).to(input.dtype());
 }
 
-void clip_grouped(const ProbeInput& input, const Json& arguments, const nn::QkClip& clip,
-                  ProbeOutput& out) {
-  const spec::MegatronConfig config = spec::read_megatron(arguments, "config");
+nn::QkClip clip_of(const ProbeInput& input, const spec::MegatronConfig& config) {
   check_layer_number(input, config);
+  if (!config.qk_clip) {
+    throw ConfigError("[probe] qk_clip = false: qk_clip option needs to be enabled");
+  }
+  return {config.qk_clip_threshold, config.qk_clip_alpha};
+}
+
+void clip_grouped(const ProbeInput& input, const Json& arguments, ProbeOutput& out) {
+  const spec::MegatronConfig config = spec::read_megatron(arguments, "config");
+  const nn::QkClip clip = clip_of(input, config);
   spec::AttentionSpec attention = spec::layer_attention(config, input.layer_number());
   const std::vector<double> etas =
       nn::clip_etas(max_logits(input), attention.num_heads, attention.num_kv_heads, clip);
@@ -152,15 +145,14 @@ void clip_grouped(const ProbeInput& input, const Json& arguments, const nn::QkCl
   write_etas(input, etas, out);
 }
 
-void clip_latent(const ProbeInput& input, Json arguments, const nn::QkClip& clip,
-                 ProbeOutput& out) {
+void clip_latent(const ProbeInput& input, Json arguments, ProbeOutput& out) {
   Json rest = arguments;
   const auto latent = take_fields<LatentArguments>(arguments);
   // The other arguments are checked as those of an attention whose head width does not matter.
   rest.erase("multi_latent_attention");
   rest["kv_channels"] = 2;
   const spec::MegatronConfig config = spec::read_megatron(rest, "config");
-  check_layer_number(input, config);
+  const nn::QkClip clip = clip_of(input, config);
   if (config.attention_output_gate || config.head_wise_attn_gate) {
     throw UnsupportedError(
         "[probe] multi_latent_attention = true: a gate with multi-latent attention is not in this "
@@ -187,17 +179,12 @@ void clip_latent(const ProbeInput& input, Json arguments, const nn::QkClip& clip
 }  // namespace
 
 ProbeOutput probe_qk_clip(const ProbeInput& input) {
-  Json arguments = input.arguments();
-  const auto given = take_fields<ClipArguments>(arguments);
-  if (!given.qk_clip) {
-    throw ConfigError("[probe] qk_clip = false: qk_clip option needs to be enabled");
-  }
-  const nn::QkClip clip{given.qk_clip_threshold, given.qk_clip_alpha};
+  const Json arguments = input.arguments();
   ProbeOutput out;
   if (arguments.value("multi_latent_attention", Json(false)) == Json(true)) {
-    clip_latent(input, arguments, clip, out);
+    clip_latent(input, arguments, out);
   } else {
-    clip_grouped(input, arguments, clip, out);
+    clip_grouped(input, arguments, out);
   }
   return out;
 }

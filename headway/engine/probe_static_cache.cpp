@@ -2,6 +2,7 @@
 // as a prefill and single steps on a cache.
 // Legend: S sequence, B batch, D hidden, T = B·S packed tokens.
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "headway/base/error.h"

@@ -8,6 +8,7 @@
 #include "headway/base/logging.h"
 #include "headway/engine/loaded_model.h"
 #include "headway/spec/from_config.h"
+#include "headway/spec/megatron.h"
 #include "headway/text/tokenizer_factory.h"
 
 namespace headway::engine {
@@ -47,7 +48,25 @@ Json token_ids(const std::optional<io::Checkpoint>& source, const text::Tokenize
 
 }  // namespace
 
+config::TrainConfig training_of(const config::RunConfig& run) {
+  config::TrainConfig train = run.train;
+  if (run.model.megatron.is_null()) return train;
+  const spec::MegatronConfig given = spec::read_megatron(run.model.megatron);
+  train.log_max_attention_logit = train.log_max_attention_logit || given.log_max_attention_logit;
+  if (!given.qk_clip) return train;
+  const config::QkClipConfig clip{given.qk_clip_threshold, given.qk_clip_alpha};
+  if (train.qk_clip && *train.qk_clip != clip) {
+    throw ConfigError(
+        fmt::format("train.qk_clip = {{threshold: {}, alpha: {}}}: contradicts model.megatron "
+                    "(qk_clip_threshold = {}, qk_clip_alpha = {})",
+                    train.qk_clip->threshold, train.qk_clip->alpha, clip.threshold, clip.alpha));
+  }
+  train.qk_clip = clip;
+  return train;
+}
+
 PreparedRun prepare_run(const config::RunConfig& config, const RunSetup& setup) {
+  training_of(config);  // throws before anything is read
   auto tokenizer = text::load_tokenizer(config.model.tokenizer);
   std::optional<io::Checkpoint> source;
   if (config.model.hf) source = io::open_checkpoint(*config.model.hf);

@@ -29,6 +29,10 @@ struct PreparedRun {
   Json token_ids = Json::object();   // bos_token_id, eos_token_id, pad_token_id as far as known
 };
 
+/// train, with what model.megatron says about training (qk_clip, log_max_attention_logit) added.
+/// Errors: ConfigError when the two contradict each other.
+config::TrainConfig training_of(const config::RunConfig& run);
+
 /// Tokenizer, then the model with its initial weights (drawn from train.seed, or those of
 /// model.hf), then the data, which is encoded into `<output>/cache` where it is not yet. Leaves
 /// nothing on disk if it throws. Errors: ConfigError (values that do not fit each other),

@@ -33,7 +33,7 @@ Trainer::Trainer(PreparedRun run)
     : run_(std::move(run)),
       optimizer_(run_.model.parameters(), run_.config.train.optimizer),
       loader_(run_.dataset.train, data_seed(run_.config)),
-      logits_(run_.config.train, run_.model),
+      logits_(training_of(run_.config), run_.model),
       step_flops_(flops_of_step(run_.model.spec(), run_.config)) {
   at::manual_seed(static_cast<std::uint64_t>(run_.config.train.seed));
 }

@@ -2,6 +2,7 @@
 #include "headway/nn/max_logit.h"
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 
 #include "headway/ops/attention_max_logit.h"
 

@@ -9,6 +9,7 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 
 #include "headway/ops/internal/arguments.h"
 #include "headway/ops/internal/attention_kernel.h"

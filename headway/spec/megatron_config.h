@@ -210,6 +210,10 @@ struct MegatronRuntime {
   bool enable_cuda_graph = false;
   std::optional<std::string> cuda_graph_impl;
   std::optional<int64_t> mtp_num_layers;
+  bool qk_clip = false;  // these four are train.qk_clip and train.log_max_attention_logit
+  double qk_clip_alpha = 0.5;
+  double qk_clip_threshold = 100.0;
+  bool log_max_attention_logit = false;
   bool operator==(const MegatronRuntime&) const = default;
 
   template <class V>
@@ -242,6 +246,10 @@ struct MegatronRuntime {
     v.field("enable_cuda_graph", &R::enable_cuda_graph, "no effect here");
     v.field("cuda_graph_impl", &R::cuda_graph_impl, "no effect here");
     v.field("mtp_num_layers", &R::mtp_num_layers, "none only", at_least(0));
+    v.field("qk_clip", &R::qk_clip, "clip query and key weights after a step");
+    v.field("qk_clip_alpha", &R::qk_clip_alpha, "part the queries take", between(0, 1));
+    v.field("qk_clip_threshold", &R::qk_clip_threshold, "largest logit allowed", above(0));
+    v.field("log_max_attention_logit", &R::log_max_attention_logit, "measure logits");
   }
 };
 

@@ -37,8 +37,6 @@ struct Switch {
 constexpr auto kSwitches = std::to_array<Switch>({
     {"experimental_attention_variant", "Gated DeltaNet and sparse attention"},
     {"num_moe_experts", "mixture of experts"},
-    {"qk_clip", "QK-Clip"},
-    {"log_max_attention_logit", "logging of attention logits"},
     {"test_mode", "the q/k consistency check"},
     {"heterogeneous_block_specs", "heterogeneous block specs"},
     {"virtual_pipeline_model_parallel_size", "pipeline parallelism"},
@@ -183,8 +181,6 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "moe_router_bias_update_rate",
     "moe_expert_capacity_factor",
     "mtp_loss_scaling_factor",
-    "qk_clip_alpha",
-    "qk_clip_threshold",
 });
 
 bool is_off(const Json& value) {

@@ -6,11 +6,13 @@
 #include <cmath>
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "headway/base/error.h"
 #include "headway/base/logging.h"
+#include "headway/engine/run_setup.h"
 #include "headway/engine/train_step.h"
 
 #include "tests/support/tensors.h"
@@ -146,6 +148,34 @@ TEST(LogitWatch, WarnsOnceWhereNormsUndoTheClipping) {
   set_log_sink({});
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_THAT(lines[0], testing::HasSubstr("qk_clip"));
+}
+
+TEST(LogitWatch, MegatronArgumentsSwitchItOn) {
+  config::RunConfig run;
+  EXPECT_FALSE(training_of(run).qk_clip.has_value());
+  run.model.megatron = {{"num_layers", 1},
+                        {"hidden_size", 8},
+                        {"num_attention_heads", 2},
+                        {"qk_clip", true},
+                        {"qk_clip_threshold", 30.0}};
+  EXPECT_EQ(training_of(run).qk_clip, (config::QkClipConfig{30.0, 0.5}));
+  EXPECT_FALSE(training_of(run).log_max_attention_logit);
+  run.train.qk_clip = config::QkClipConfig{30.0, 0.5};
+  EXPECT_EQ(training_of(run).qk_clip, run.train.qk_clip);
+  run.train.qk_clip->threshold = 40.0;
+  try {
+    training_of(run);
+    ADD_FAILURE();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("threshold: 40"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("qk_clip_threshold = 30"));
+  }
+  run = {};
+  run.model.megatron = {{"num_layers", 1},
+                        {"hidden_size", 8},
+                        {"num_attention_heads", 2},
+                        {"log_max_attention_logit", true}};
+  EXPECT_TRUE(training_of(run).log_max_attention_logit);
 }
 
 TEST(LogitWatch, ScalingRowsChecksNamesAndShapes) {

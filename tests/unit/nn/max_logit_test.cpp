@@ -2,6 +2,7 @@
 #include "headway/nn/max_logit.h"
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "headway/nn/transformer.h"

@@ -145,6 +145,8 @@ const Refusal kMissing[] = {
     {R"({"fp8": "e4m3"})", {"fp8"}},
     {R"({"hidden_dropout": 0.1})",
      {"hidden_dropout = 0.1: dropout of the residual stream is not in this build"}},
+    {R"({"multi_latent_attention": true, "head_wise_attn_gate": true})",
+     {"multi_latent_attention = true", "head_wise_attn_gate = true"}},
     {R"({"multi_latent_attention": true, "attention_output_gate": true})",
      {"multi_latent_attention = true", "attention_output_gate = true"}},
     {R"({"rotary_base_per_layer": [1,1,1,1,1,1], "position_embedding_type": "none"})",
