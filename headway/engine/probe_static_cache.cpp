@@ -14,11 +14,12 @@ namespace headway::engine {
 namespace {
 
 constexpr const char* kScope = "layers.0.mixer.";
+constexpr const char* kProjectionScope = "layers.0.mixer.qkv.";
 
 /// Keys before rotation and values of every token: what upstream's cache holds.
 void add_cache_rows(const ProbedAttention& probed, const at::Tensor& hidden_SBD, ProbeOutput& out) {
   const nn::ParameterScope scope(*probed.parameters, kScope);
-  const nn::Linear qkv(scope.child("qkv"));
+  const nn::Linear qkv(nn::ParameterScope(*probed.parameters, kProjectionScope));
   const nn::QkNorm norm(probed.attention, scope);
   const auto parts = qkv.forward_segments(packed_tokens(hidden_SBD));
   const auto rows = [&](const char* segment, int64_t dim) {
