@@ -1,6 +1,5 @@
 // `headway probe` from outside: files in and out for every module, --dtype, --config, exit codes.
 // Not for: every recorded value (tests/golden/megatron).
-#include <cstdio>
 #include <filesystem>
 #include <string>
 
@@ -11,26 +10,19 @@
 #include "headway/io/safetensors_file.h"
 #include "headway/io/safetensors_writer.h"
 
+#include "tests/support/program.h"
 #include "tests/support/temp_folder.h"
 
 namespace headway {
 namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
-using testing_support::read_bytes;
+using testing_support::Outcome;
+using testing_support::run_program;
 using testing_support::TempFolder;
 
-struct Outcome {
-  int code = -1;
-  std::string err;
-};
-
 Outcome run(const TempFolder& folder, const std::string& arguments) {
-  const fs::path err = folder / "stderr.txt";
-  const std::string command = std::string(HEADWAY_PROGRAM) + " probe " + arguments +
-                              " >/dev/null 2>" + err.string() + " </dev/null";
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128, read_bytes(err)};
+  return run_program(folder, "probe " + arguments);
 }
 
 std::string golden(const std::string& file) {
