@@ -47,6 +47,9 @@ Decomposition decomposition_of(char32_t point, bool compatible) {
   return result;
 }
 
+// Without STABLE the composition exclusions are not honoured.
+const auto kComposeOptions = static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+
 constexpr char32_t kHangulBase = 0xAC00, kLeadBase = 0x1100, kVowelBase = 0x1161,
                    kTailBase = 0x11A7;
 constexpr char32_t kVowels = 21, kTails = 28, kSyllables = 11172, kLeads = 19;
@@ -65,11 +68,11 @@ Pairs collect_pairs() {
     if (whole.size < 2) continue;
     auto copy = whole.points;
     const auto composed =
-        utf8proc_normalize_utf32(copy.data(), static_cast<int>(whole.size), UTF8PROC_COMPOSE);
+        utf8proc_normalize_utf32(copy.data(), static_cast<int>(whole.size), kComposeOptions);
     if (composed != 1 || copy[0] != static_cast<utf8proc_int32_t>(point)) continue;
     auto head = whole.points;
     const auto first =
-        utf8proc_normalize_utf32(head.data(), static_cast<int>(whole.size) - 1, UTF8PROC_COMPOSE);
+        utf8proc_normalize_utf32(head.data(), static_cast<int>(whole.size) - 1, kComposeOptions);
     if (first != 1) continue;
     pairs[pair_key(static_cast<char32_t>(head[0]),
                    static_cast<char32_t>(whole.points[whole.size - 1]))] = point;
