@@ -13,6 +13,7 @@
 
 #include "cli/bench/folder.h"
 #include "cli/bench/harness.h"
+#include "cli/bench/tokenizer.h"
 #include "cli/command.h"
 
 namespace headway::cli {
@@ -22,6 +23,7 @@ struct Options {
   std::string name;
   bench::Settings settings;
   bench::FolderWork folder;
+  bench::TokenizerWork tokenizer;
   bool on_request = false;
   bool json = false;
 };
@@ -93,7 +95,32 @@ void run_built_in(Options options) {
               options.settings.peak_flops / 1e9, peak_gib);
 }
 
+void run_tokenizer(const Options& options) {
+  if (options.tokenizer.tokenizer.empty() || options.tokenizer.file.empty()) {
+    throw ConfigError("[bench] --tokenizer, --file: missing, required with tokenizer");
+  }
+  const bench::TokenizerCases work = bench::tokenizer_cases(options.tokenizer);
+  Json results = Json::array();
+  for (const bench::Case& one : work.cases) {
+    const bench::Result result = bench::measure(one, options.settings);
+    Json json = bench::to_json(result);
+    json["mb_per_s"] = work.bytes / 1e6 / result.seconds.median;
+    results.push_back(json);
+    if (!options.json) {
+      std::printf("%s  %.1f MB/s\n", bench::to_line(result).c_str(),
+                  work.bytes / 1e6 / result.seconds.median);
+    }
+  }
+  if (!options.json) return;
+  print_json({{"bench", "tokenizer"},
+              {"version", std::string(version())},
+              {"threads", 1},
+              {"bytes", work.bytes},
+              {"results", results}});
+}
+
 void run(const Options& options) {
+  if (options.name == "tokenizer") return run_tokenizer(options);
   if (!options.folder.model.model.empty()) return run_folder(options);
   if (options.name == "step") throw ConfigError("[bench] --model: missing, required with step");
   if (options.on_request) throw ConfigError("[bench] --on-request: allowed only with --model");
@@ -125,6 +152,7 @@ void add_folder_options(CLI::App& command, Options& options) {
 std::string help_text() {
   std::string text = "Time this build:";
   for (const bench::CaseSet& set : bench::case_sets()) text += "\n  " + set.name + ": " + set.help;
+  text += "\n  tokenizer: encoding of a text (--tokenizer, --file) on one thread";
   return text + "\n  step: forward, backward and AdamW on the model of a folder (--model)";
 }
 
@@ -133,7 +161,9 @@ std::string help_text() {
 void add_bench(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("bench", help_text());
-  command->add_option("name", options->name, "attention | rows | head | train | decode | step")
+  command
+      ->add_option("name", options->name,
+                   "attention | rows | head | train | decode | tokenizer | step")
       ->required();
   command->add_option("--rounds", options->settings.rounds, "Most counted runs of a case")
       ->check(CLI::Range(3, 1000))
@@ -143,6 +173,9 @@ void add_bench(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   add_folder_options(*command, *options);
+  command->add_option("--tokenizer", options->tokenizer.tokenizer,
+                      "With tokenizer: bytes, a folder, or a tokenizer file");
+  command->add_option("--file", options->tokenizer.file, "With tokenizer: the text");
   command->add_flag("--json", options->json, "Machine-readable output on stdout");
   command->callback([options] { run(*options); });
 }

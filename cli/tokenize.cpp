@@ -1,13 +1,16 @@
-// `headway tokenize`: text to ids and back, once or line by line.
+// `headway tokenize`: text to ids and back, once or line by line. Adds `tokenizer` beside it.
 #include <charconv>
 #include <cstdio>
 #include <iostream>
 #include <memory>
 
-#include "cli/command.h"
 #include "headway/base/error.h"
 #include "headway/base/file_util.h"
+#include "headway/text/decode_stream.h"
 #include "headway/text/tokenizer_factory.h"
+
+#include "cli/command.h"
+#include "cli/tokenizer.h"
 
 namespace headway::cli {
 namespace {
@@ -54,21 +57,30 @@ Json offsets_json(const std::vector<text::Offset>& offsets) {
 
 Json encoded_line(const text::Tokenizer& tokenizer, const std::string& text) {
   const text::Encoding plain = tokenizer.encode_with_offsets(text, false);
-  const std::vector<int64_t> special = tokenizer.encode(text, true);
   return {{"ids", plain.ids},
-          {"ids_special", special},
+          {"ids_special", tokenizer.encode(text, true)},
           {"offsets", offsets_json(plain.offsets)},
-          {"decoded", tokenizer.decode(special, false)},
-          {"decoded_skip", tokenizer.decode(special, true)}};
+          {"decoded", tokenizer.decode(plain.ids, false)},
+          {"decoded_skip", tokenizer.decode(plain.ids, true)}};
 }
 
+/// One piece for every id, null when the id completes no text. What is left at the end is not
+/// given; a stream that breaks ends the list.
 Json decoded_line(const text::Tokenizer& tokenizer, const std::vector<int64_t>& ids) {
-  Json pieces = Json::array();
-  const auto decoder = tokenizer.stream_decoder(false);
-  for (const int64_t id : ids) pieces.push_back(decoder->push(id));
-  const std::string rest = decoder->finish();
-  if (!rest.empty()) pieces.push_back(rest);
-  return {{"pieces", pieces}};
+  Json line{{"pieces", Json::array()}};
+  const auto decoder = tokenizer.stream_decoder(true);
+  const auto* window = dynamic_cast<const text::WindowStream*>(decoder.get());
+  for (const int64_t id : ids) {
+    const std::string piece = decoder->push(id);
+    if (window != nullptr && window->broken()) {
+      line["error"] = *window->broken();
+      break;
+    }
+    line["pieces"].push_back(piece.empty() ? Json() : Json(piece));
+  }
+  line["decoded"] = tokenizer.decode(ids, false);
+  line["decoded_skip"] = tokenizer.decode(ids, true);
+  return line;
 }
 
 Json answer(const text::Tokenizer& tokenizer, const std::string& line, int64_t number) {
@@ -133,6 +145,7 @@ void add_tokenize(CLI::App& app) {
   command->add_flag("--decode", options->decode, "Ids to text");
   command->add_flag("--json", options->json, "Machine-readable output on stdout");
   command->callback([options] { run(*options); });
+  add_tokenizer(app);
 }
 
 }  // namespace headway::cli

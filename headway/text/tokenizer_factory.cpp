@@ -7,18 +7,12 @@
 #include "headway/base/error.h"
 #include "headway/base/json.h"
 #include "headway/text/byte_tokenizer.h"
+#include "headway/text/json_tokenizer.h"
 
 namespace headway::text {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string no_engine(const fs::path& path) {
-  return fmt::format(
-      "[tokenizer] {} = a tokenizer.json tokenizer: this build has no engine for it, allowed bytes "
-      "(built in); hint: token ids work without a tokenizer (--token-ids)",
-      path.string());
-}
 
 // The tokenizer that a tokenizer_config.json names, if it names one that needs no other file.
 FolderTokenizer from_config(const fs::path& path) {
@@ -39,11 +33,12 @@ FolderTokenizer from_config(const fs::path& path) {
 }
 
 std::shared_ptr<const Tokenizer> from_file(const fs::path& path) {
-  const auto content = parse_json_file<nlohmann::json>(path.string());
+  const auto content = parse_json_file<nlohmann::json>(path.string(), JsonErrors::kCheckpoint,
+                                                       {std::int64_t{256} << 20, 64});
   if (content.is_object() && content.contains("tokenizer_class")) {
     return from_config(path).require();
   }
-  throw UnsupportedError(no_engine(path));
+  return JsonTokenizer::load(path, false);
 }
 
 }  // namespace
@@ -57,7 +52,11 @@ const std::shared_ptr<const Tokenizer>& FolderTokenizer::require() const {
 FolderTokenizer find_tokenizer(const fs::path& folder) {
   std::error_code ignored;
   if (fs::exists(folder / "tokenizer.json", ignored)) {
-    return {nullptr, no_engine(folder / "tokenizer.json"), true};
+    try {
+      return {JsonTokenizer::load(folder / "tokenizer.json", true), ""};
+    } catch (const UnsupportedError& error) {
+      return {nullptr, error.what(), true};
+    }
   }
   if (fs::exists(folder / "tokenizer_config.json", ignored)) {
     return from_config(folder / "tokenizer_config.json");

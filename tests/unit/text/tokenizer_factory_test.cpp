@@ -70,17 +70,30 @@ TEST_F(TokenizerFactory, FolderWithoutTokenizerIsNotAnErrorUntilNeeded) {
   EXPECT_THROW(load_tokenizer(folder_.string()), CheckpointError);
 }
 
-TEST_F(TokenizerFactory, TokenizerJsonIsUnsupportedButNamed) {
-  const fs::path file = write("tokenizer.json", R"({"version": "1.0", "model": {}})");
+TEST_F(TokenizerFactory, TokenizerJsonLoadsByFolderAndByFile) {
+  const fs::path file =
+      write("tokenizer.json", R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})");
+  for (const std::string& name : {folder_.string(), file.string()}) {
+    EXPECT_EQ(load_tokenizer(name)->encode("aa", false), (std::vector<std::int64_t>{0, 0}));
+  }
+}
+
+TEST_F(TokenizerFactory, UnknownComponentsAreUnsupportedUntilNeeded) {
+  const fs::path file = write("tokenizer.json", R"({"model": {"type": "Nope"}})");
   const FolderTokenizer found = find_tokenizer(folder_);
   EXPECT_EQ(found.tokenizer, nullptr);
   EXPECT_TRUE(found.unsupported);
   for (const std::string& name : {folder_.string(), file.string()}) {
     const auto message = message_of<UnsupportedError>([&] { load_tokenizer(name); });
     EXPECT_THAT(message, HasSubstr(file.string()));
-    EXPECT_THAT(message, HasSubstr("no engine"));
-    EXPECT_THAT(message, HasSubstr("bytes"));
+    EXPECT_THAT(message, HasSubstr("model.type = \"Nope\""));
   }
+}
+
+TEST_F(TokenizerFactory, DamagedTokenizerIsAFileError) {
+  write("tokenizer.json", R"({"model": {"type": "BPE", "vocab": {"a": "x"}, "merges": []}})");
+  EXPECT_THAT(message_of<CheckpointError>([&] { find_tokenizer(folder_); }),
+              HasSubstr("model.vocab[\"a\"] = \"x\""));
 }
 
 TEST_F(TokenizerFactory, OtherTokenizerClassIsUnsupported) {
