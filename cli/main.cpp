@@ -38,7 +38,7 @@ void set_threads() {
 
 void add_commands(CLI::App& app) {
   for (const auto add : {add_train, add_eval, add_generate, add_convert, add_inspect, add_validate,
-                         add_tokenize, add_probe, add_bench, add_doctor}) {
+                         add_tokenize, add_template, add_probe, add_bench, add_doctor}) {
     add(app);
   }
 }
