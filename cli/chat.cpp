@@ -1,9 +1,13 @@
 // `headway chat`: a conversation with a model, turn by turn, on a terminal or through pipes.
-#include <unistd.h>
-
 #include <cstdio>
 #include <iostream>
 #include <memory>
+
+#include <unistd.h>
+
+#include "headway/base/text_util.h"
+#include "headway/engine/conversation.h"
+#include "headway/engine/generator.h"
 
 #include "cli/answer_printer.h"
 #include "cli/chat_prompt.h"
@@ -11,9 +15,6 @@
 #include "cli/model_options.h"
 #include "cli/sampling_options.h"
 #include "cli/stop_signal.h"
-#include "headway/base/text_util.h"
-#include "headway/engine/conversation.h"
-#include "headway/engine/generator.h"
 
 namespace headway::cli {
 namespace {
@@ -50,7 +51,7 @@ class Chat {
     if (const auto eos = loaded.tokenizer.require()->eos_id()) generate_.stop_ids.push_back(*eos);
     conversation_.interrupted = [this] { return interrupted_.load(); };
     reset();
-    writer_.text(request());  // a folder without a template is refused before the first question
+    writer_.render(request());  // a folder without a template is refused before the first question
   }
 
   void run() {
@@ -92,7 +93,7 @@ class Chat {
     std::string prompt;
     std::vector<int64_t> ids;
     try {
-      prompt = writer_.text(request());
+      prompt = writer_.render(request());
       ids = writer_.encode(prompt);
     } catch (const text::jinja::TemplateError& error) {
       std::fprintf(stderr, "headway: the template refuses: %s\n", error.what());

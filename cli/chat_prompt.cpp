@@ -69,7 +69,7 @@ ChatWriter::ChatWriter(const engine::LoadedModel& loaded, const std::string& mod
   chosen_.clear();
 }
 
-std::string ChatWriter::text(const text::ChatRequest& request) {
+std::string ChatWriter::render(const text::ChatRequest& request) {
   const bool has_tools = !request.tools.is_none();
   const std::string& source = format_.source(chosen_, has_tools);
   if (!parsed_ || parsed_->source() != source) parsed_.emplace(source);

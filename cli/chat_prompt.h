@@ -24,7 +24,7 @@ class ChatWriter {
              std::string chosen_template);
 
   /// The text of the chat: special tokens of the folder are variables unless the request has them.
-  std::string text(const text::ChatRequest& request);
+  std::string render(const text::ChatRequest& request);
   std::vector<std::int64_t> encode(const std::string& text) const;
 
  private:

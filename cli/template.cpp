@@ -4,11 +4,12 @@
 #include <map>
 #include <memory>
 
-#include "cli/command.h"
 #include "headway/base/error.h"
 #include "headway/base/file_util.h"
 #include "headway/base/text_util.h"
 #include "headway/text/chat_template.h"
+
+#include "cli/command.h"
 
 namespace headway::cli {
 namespace {
@@ -94,10 +95,10 @@ Json answer(LineTemplates& templates, const std::string& text, int64_t number) {
   try {
     const text::ChatTemplate& chat = templates.get(line, where);
     const text::RenderedChat rendered = chat.render(request);
-    return {{"rendered", rendered.text}, {"generation_spans", spans_json(rendered.generation_spans)}};
+    return {{"rendered", rendered.text},
+            {"generation_spans", spans_json(rendered.generation_spans)}};
   } catch (const text::jinja::TemplateError& error) {
-    return {{"error", error.what()},
-            {"error_kind", text::jinja::error_kind_name(error.kind())}};
+    return {{"error", error.what()}, {"error_kind", text::jinja::error_kind_name(error.kind())}};
   }
 }
 
@@ -108,8 +109,9 @@ void run(const Options& options) {
   std::string line;
   for (int64_t number = 1; std::getline(std::cin, line); ++number) {
     if (trim(line).empty()) continue;
-    std::cout << answer(templates, line, number).dump(-1, ' ', false, Json::error_handler_t::replace)
-              << '\n';
+    std::cout
+        << answer(templates, line, number).dump(-1, ' ', false, Json::error_handler_t::replace)
+        << '\n';
   }
 }
 

@@ -66,8 +66,7 @@ void add_from_files(ChatFormat& format, const fs::path& folder) {
     format.templates.push_back({"default", read_template(folder / "chat_template.jinja")});
   }
   std::set<fs::path> more;
-  for (const auto& entry :
-       fs::directory_iterator(folder / "additional_chat_templates", ignored)) {
+  for (const auto& entry : fs::directory_iterator(folder / "additional_chat_templates", ignored)) {
     if (entry.path().extension() == ".jinja") more.insert(entry.path());
   }
   for (const fs::path& path : more) {
@@ -90,10 +89,10 @@ const Json* token_text(const Json& object, const char* name) {
 
 const std::string& ChatFormat::source(const std::string& name, bool has_tools) const {
   if (templates.empty()) {
-    throw CheckpointError(fmt::format(
-        "[{}] chat template = none, allowed chat_template.jinja or chat_template in "
-        "tokenizer_config.json; hint: --chat-template FILE.jinja",
-        folder));
+    throw CheckpointError(
+        fmt::format("[{}] chat template = none, allowed chat_template.jinja or chat_template in "
+                    "tokenizer_config.json; hint: --chat-template FILE.jinja",
+                    folder));
   }
   const auto find = [this](std::string_view wanted) {
     const auto found = std::ranges::find(templates, wanted, &Named::name);
@@ -107,8 +106,8 @@ const std::string& ChatFormat::source(const std::string& name, bool has_tools) c
   }
   std::vector<std::string> names;
   for (const Named& entry : templates) names.push_back(entry.name);
-  throw ConfigError(fmt::format("[{}] --chat-template = '{}', allowed {}", folder, name,
-                                join(names, " | ")));
+  throw ConfigError(
+      fmt::format("[{}] --chat-template = '{}', allowed {}", folder, name, join(names, " | ")));
 }
 
 ChatFormat find_chat_format(const fs::path& folder) {

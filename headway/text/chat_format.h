@@ -1,5 +1,5 @@
-// How a model folder says that chats are written: its templates and the texts of its special tokens.
-// Not for: rendering (chat_template.h).
+// How a model folder says that chats are written: its templates and the texts of its special
+// tokens. Not for: rendering (chat_template.h).
 #pragma once
 
 #include <filesystem>
@@ -13,7 +13,7 @@ namespace headway::text {
 
 struct ChatFormat {
   struct Named {
-    std::string name;    // "default" unless the folder has several
+    std::string name;  // "default" unless the folder has several
     std::string source;
   };
   std::vector<Named> templates;
@@ -21,7 +21,8 @@ struct ChatFormat {
   std::string folder;       // for messages
 
   /// The template called `name`; without a name the one for tools, if there are any and it exists,
-  /// else the default. Errors: ConfigError naming those there are; CheckpointError if there is none.
+  /// else the default. Errors: ConfigError naming those there are; CheckpointError if there is
+  /// none.
   const std::string& source(const std::string& name, bool has_tools) const;
 };
 

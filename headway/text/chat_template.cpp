@@ -57,7 +57,8 @@ std::tm local_time() {
 
 std::int64_t size_of(const Value& value) {
   switch (value.type()) {
-    case Type::kStr: return std::ssize(value.text()) + 16;
+    case Type::kStr:
+      return std::ssize(value.text()) + 16;
     case Type::kList: {
       std::int64_t size = 16;
       for (const Value& item : value.object<jinja::Sequence>().items) size += size_of(item);
@@ -65,10 +66,12 @@ std::int64_t size_of(const Value& value) {
     }
     case Type::kDict: {
       std::int64_t size = 16;
-      for (const auto& [key, item] : value.object<Dict>().items) size += size_of(key) + size_of(item);
+      for (const auto& [key, item] : value.object<Dict>().items)
+        size += size_of(key) + size_of(item);
       return size;
     }
-    default: return 16;
+    default:
+      return 16;
   }
 }
 
@@ -117,7 +120,8 @@ class Continuation {
   Value mark(const Value& messages) {
     jinja::Values items = messages.object<jinja::Sequence>().items;
     if (items.empty()) {
-      jinja::fail(ErrorKind::kValue, "continue_final_message is set but the conversation is empty!");
+      jinja::fail(ErrorKind::kValue,
+                  "continue_final_message is set but the conversation is empty!");
     }
     const Value* content = items.back().object<Dict>().get(field_);
     if (content == nullptr || content->is_none()) {
@@ -157,9 +161,10 @@ class Continuation {
       return source_.find(field) != std::string::npos;
     });
     if (any) return;
-    jinja::fail(ErrorKind::kValue, fmt::format("continue_final_message is set to \"{}\" but this is "
-                                               "not an accepted field in the chat_template",
-                                               field_));
+    jinja::fail(ErrorKind::kValue,
+                fmt::format("continue_final_message is set to \"{}\" but this is "
+                            "not an accepted field in the chat_template",
+                            field_));
   }
 
   Value mark_fields(const Value& message, const Value& content) {
@@ -188,8 +193,9 @@ class Continuation {
       *part = with_field(*part, "text", tagged(*text));
       return with_field(message, field_, jinja::make_list(std::move(parts)));
     }
-    jinja::fail(ErrorKind::kValue, "continue_final_message is set but we could not find any text to "
-                                   "continue in the final message!");
+    jinja::fail(ErrorKind::kValue,
+                "continue_final_message is set but we could not find any text to "
+                "continue in the final message!");
   }
 
   std::string field_;
@@ -245,9 +251,9 @@ std::tm parse_clock(std::string_view text) {
   std::tm time{};
   int consumed = 0;
   const std::string copy(text);
-  const int fields = std::sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &time.tm_year,
-                                 &time.tm_mon, &time.tm_mday, &time.tm_hour, &time.tm_min,
-                                 &time.tm_sec, &consumed);
+  const int fields =
+      std::sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &time.tm_year, &time.tm_mon,
+                  &time.tm_mday, &time.tm_hour, &time.tm_min, &time.tm_sec, &consumed);
   const bool fits = fields == 6 && consumed == static_cast<int>(copy.size()) && time.tm_mon >= 1 &&
                     time.tm_mon <= 12 && time.tm_mday >= 1 && time.tm_mday <= 31 &&
                     time.tm_hour >= 0 && time.tm_hour < 24 && time.tm_min >= 0 &&

@@ -1,6 +1,6 @@
-// Chat templates as transformers renders them: Jinja with its settings, the variables every template
-// may expect, aliases for reasoning fields, the cut of a message to be continued.
-// Not for: finding the template of a model (chat_format.h), nor Jinja itself (jinja/).
+// Chat templates as transformers renders them: Jinja with its settings, the variables every
+// template may expect, aliases for reasoning fields, the cut of a message to be continued. Not for:
+// finding the template of a model (chat_format.h), nor Jinja itself (jinja/).
 #pragma once
 
 #include <ctime>

@@ -15,8 +15,27 @@
 namespace headway::text::jinja {
 
 enum class ExprKind {
-  kConst, kName, kNsRef, kList, kTuple, kDict, kAttribute, kItem, kSlice, kCall, kFilter, kTest,
-  kConditional, kAnd, kOr, kNot, kNegate, kPositive, kBinary, kConcat, kCompare,
+  kConst,
+  kName,
+  kNsRef,
+  kList,
+  kTuple,
+  kDict,
+  kAttribute,
+  kItem,
+  kSlice,
+  kCall,
+  kFilter,
+  kTest,
+  kConditional,
+  kAnd,
+  kOr,
+  kNot,
+  kNegate,
+  kPositive,
+  kBinary,
+  kConcat,
+  kCompare,
 };
 
 struct Expr;
@@ -34,10 +53,10 @@ struct Expr {
 
   ExprKind kind;
   int line;
-  int depth = 1;      // of the tree below
-  int name = -1;      // kName, kNsRef
-  std::string text;   // attribute, filter or test name
-  Value value;        // kConst
+  int depth = 1;     // of the tree below
+  int name = -1;     // kName, kNsRef
+  std::string text;  // attribute, filter or test name
+  Value value;       // kConst
   BinaryOp op = BinaryOp::kAdd;
   std::vector<ExprPtr> children;  // entries may be null: parts of slices, a missing else
   std::vector<CompareOp> compare;
@@ -46,8 +65,21 @@ struct Expr {
 };
 
 enum class StatementKind {
-  kOutput, kFor, kIf, kMacro, kCall, kFilter, kSet, kSetBlock, kWith, kAutoescape, kBlock,
-  kGeneration, kBreak, kContinue, kLoader,
+  kOutput,
+  kFor,
+  kIf,
+  kMacro,
+  kCall,
+  kFilter,
+  kSet,
+  kSetBlock,
+  kWith,
+  kAutoescape,
+  kBlock,
+  kGeneration,
+  kBreak,
+  kContinue,
+  kLoader,
 };
 
 struct Statement;
@@ -71,15 +103,15 @@ struct Statement {
   Body otherwise;
   std::vector<std::unique_ptr<Statement>> branches;  // kIf: elif, as statements with value and body
   bool recursive = false;
-  int name = -1;                    // kMacro, kBlock
-  std::vector<int> parameters;      // kMacro, kCall
-  std::vector<ExprPtr> defaults;    // of the last parameters
-  std::vector<ExprPtr> targets;     // kWith, with as many `defaults` as values
-  bool uses_caller = false;         // kMacro, kCall: names its body reads without being given them
+  int name = -1;                  // kMacro, kBlock
+  std::vector<int> parameters;    // kMacro, kCall
+  std::vector<ExprPtr> defaults;  // of the last parameters
+  std::vector<ExprPtr> targets;   // kWith, with as many `defaults` as values
+  bool uses_caller = false;       // kMacro, kCall: names its body reads without being given them
   bool uses_kwargs = false;
   bool uses_varargs = false;
-  std::vector<int> unset;           // names the scope starts without, though an outer one has them
-  std::vector<int> unset_otherwise; // likewise of a loop's else
+  std::vector<int> unset;            // names the scope starts without, though an outer one has them
+  std::vector<int> unset_otherwise;  // likewise of a loop's else
 };
 
 struct Template {

@@ -24,12 +24,14 @@ constexpr std::string_view kListChanges[] = {"append", "clear", "pop",    "rever
 constexpr std::string_view kDictChanges[] = {"clear", "pop", "popitem", "setdefault", "update"};
 // Attributes every object has in Python, so that an underscore name is refused, not missing.
 constexpr std::string_view kObjectAttributes[] = {
-    "__class__", "__doc__", "__eq__", "__ne__", "__hash__", "__repr__", "__str__", "__init__",
-    "__new__", "__dir__", "__format__", "__ge__", "__getattribute__", "__gt__", "__le__", "__lt__",
-    "__init_subclass__", "__reduce__", "__reduce_ex__", "__setattr__", "__delattr__", "__sizeof__",
-    "__subclasshook__"};
-constexpr std::string_view kContainerAttributes[] = {"__len__", "__getitem__", "__contains__",
-                                                     "__iter__", "__add__", "__mul__", "__rmul__"};
+    "__class__",         "__doc__",    "__eq__",          "__ne__",
+    "__hash__",          "__repr__",   "__str__",         "__init__",
+    "__new__",           "__dir__",    "__format__",      "__ge__",
+    "__getattribute__",  "__gt__",     "__le__",          "__lt__",
+    "__init_subclass__", "__reduce__", "__reduce_ex__",   "__setattr__",
+    "__delattr__",       "__sizeof__", "__subclasshook__"};
+constexpr std::string_view kContainerAttributes[] = {
+    "__len__", "__getitem__", "__contains__", "__iter__", "__add__", "__mul__", "__rmul__"};
 
 // Attributes of a running loop.
 std::optional<Value> loop_attribute(Loop& loop, std::string_view name) {
@@ -43,7 +45,8 @@ std::optional<Value> loop_attribute(Loop& loop, std::string_view name) {
   if (name == "depth0") return loop.depth0;
   if (name == "depth") return loop.depth0 + 1;
   if (name == "previtem") {
-    return loop.before && loop.index0 > 0 ? *loop.before : make_undefined("there is no previous item");
+    return loop.before && loop.index0 > 0 ? *loop.before
+                                          : make_undefined("there is no previous item");
   }
   if (name == "nextitem") {
     const Value* next = loop.peek();
@@ -84,11 +87,14 @@ std::optional<Value> data_attribute(const Value& object, const std::string& name
       const Value* found = object.object<Namespace>().attributes.get(name);
       return found != nullptr ? std::optional<Value>(*found) : std::nullopt;
     }
-    case Type::kLoop: return loop_attribute(object.object<Loop>(), name);
-    case Type::kMacro: return macro_attribute(object.object<Macro>(), name, parsed);
+    case Type::kLoop:
+      return loop_attribute(object.object<Loop>(), name);
+    case Type::kMacro:
+      return macro_attribute(object.object<Macro>(), name, parsed);
     case Type::kBool:
     case Type::kInt:
-    case Type::kFloat: return number_attribute(object, name);
+    case Type::kFloat:
+      return number_attribute(object, name);
     case Type::kRange: {
       const auto& range = object.object<Range>();
       if (name == "start") return range.start;
@@ -110,7 +116,8 @@ std::optional<Value> data_attribute(const Value& object, const std::string& name
       if (name == "pos") return cycler.position;
       return std::nullopt;
     }
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -176,7 +183,8 @@ std::optional<Value> item(const Value& object, const Value& key) {
       if (!i) return std::nullopt;
       return Value(int{static_cast<unsigned char>(bytes[static_cast<std::size_t>(*i)])});
     }
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 

@@ -113,13 +113,14 @@ BigInt::BigInt(Magnitude magnitude, bool negative)
   trim(magnitude_);
   if (magnitude_.empty()) negative_ = false;
   if (bits() > kMaxBits) {
-    fail(ErrorKind::kValue, fmt::format("an integer of {} bits, allowed at most {}", bits(),
-                                        kMaxBits));
+    fail(ErrorKind::kValue,
+         fmt::format("an integer of {} bits, allowed at most {}", bits(), kMaxBits));
   }
 }
 
 BigInt::BigInt(std::int64_t value) : negative_(value < 0) {
-  auto rest = negative_ ? ~static_cast<std::uint64_t>(value) + 1 : static_cast<std::uint64_t>(value);
+  auto rest =
+      negative_ ? ~static_cast<std::uint64_t>(value) + 1 : static_cast<std::uint64_t>(value);
   for (; rest != 0; rest >>= 32) magnitude_.push_back(static_cast<std::uint32_t>(rest));
 }
 
@@ -187,7 +188,8 @@ double BigInt::to_double() const {
     }
   }
   if (sticky) top |= 1u;
-  const double value = std::ldexp(static_cast<double>(top), static_cast<int>(std::max<std::int64_t>(0, size - 64)));
+  const double value =
+      std::ldexp(static_cast<double>(top), static_cast<int>(std::max<std::int64_t>(0, size - 64)));
   return negative_ ? -value : value;
 }
 
@@ -268,7 +270,8 @@ BigInt BigInt::power(std::int64_t exponent) const {
     return exponent % 2 == 0 && negative_ ? negated() : *this;
   }
   if (exponent > kMaxBits) {
-    fail(ErrorKind::kValue, fmt::format("an exponent of {}, allowed at most {}", exponent, kMaxBits));
+    fail(ErrorKind::kValue,
+         fmt::format("an exponent of {}, allowed at most {}", exponent, kMaxBits));
   }
   BigInt result(1);
   BigInt square = *this;

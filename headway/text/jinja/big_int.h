@@ -12,8 +12,8 @@
 namespace headway::text::jinja {
 
 /// Sign and magnitude (base 2^32, least significant first, no leading zeros; zero is not negative).
-/// Results of more than kMaxBits are a TemplateError of kind value, as is their text beyond Python's
-/// 4300 digits.
+/// Results of more than kMaxBits are a TemplateError of kind value, as is their text beyond
+/// Python's 4300 digits.
 class BigInt {
  public:
   static constexpr std::int64_t kMaxBits = 1 << 16;

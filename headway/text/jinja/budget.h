@@ -7,13 +7,13 @@
 namespace headway::text::jinja {
 
 struct Limits {
-  std::int64_t steps = 5'000'000;          // statements, expressions and 256-byte blocks of text
-  std::int64_t memory = 256 << 20;         // bytes of all values made, not only those alive
-  std::int64_t memory_per_input_byte = 64; // added for long conversations
-  std::int64_t output = 64 << 20;          // bytes of the rendered text, and of any one string
-  int depth = 2000;                        // of statements and expressions inside one another
-  int calls = 200;                         // of macros and recursive loops
-  int nesting = 400;                       // of lists in lists
+  std::int64_t steps = 5'000'000;           // statements, expressions and 256-byte blocks of text
+  std::int64_t memory = 256 << 20;          // bytes of all values made, not only those alive
+  std::int64_t memory_per_input_byte = 64;  // added for long conversations
+  std::int64_t output = 64 << 20;           // bytes of the rendered text, and of any one string
+  int depth = 2000;                         // of statements and expressions inside one another
+  int calls = 200;                          // of macros and recursive loops
+  int nesting = 400;                        // of lists in lists
 };
 
 /// Counts what one rendering uses. The active one is per thread: values charge it as they are made.

@@ -42,7 +42,10 @@ class CallDepth {
 }  // namespace
 
 Macro::Macro(const Statement& definition, std::shared_ptr<Frame> scope, bool autoescape)
-    : Object(Type::kMacro), definition(definition), scope(std::move(scope)), autoescape(autoescape) {}
+    : Object(Type::kMacro),
+      definition(definition),
+      scope(std::move(scope)),
+      autoescape(autoescape) {}
 
 // The order of steps decides which error a wrong call gets; it is the reference's.
 void Interpreter::bind_parameters(const Macro& macro, Args& args, const FramePtr& frame) {
@@ -71,10 +74,12 @@ void Interpreter::bind_parameters(const Macro& macro, Args& args, const FramePtr
   }
   if (s.uses_varargs) {
     const auto rest = std::min(count, args.positional.size());
-    frame->set(kVarargsName, make_tuple(Values(args.positional.begin() + static_cast<std::ptrdiff_t>(rest), args.positional.end())));
+    frame->set(kVarargsName,
+               make_tuple(Values(args.positional.begin() + static_cast<std::ptrdiff_t>(rest),
+                                 args.positional.end())));
   } else if (args.positional.size() > count) {
-    fail_type(fmt::format("macro {} takes not more than {} argument(s)", repr_text(macro.name),
-                          count));
+    fail_type(
+        fmt::format("macro {} takes not more than {} argument(s)", repr_text(macro.name), count));
   }
   const std::size_t required = count - s.defaults.size();
   for (std::size_t i = 0; i < count; ++i) {
@@ -82,10 +87,10 @@ void Interpreter::bind_parameters(const Macro& macro, Args& args, const FramePtr
   }
   for (std::size_t i = 0; i < count; ++i) {
     if (given[i]) continue;
-    frame->set(s.parameters[i],
-               i < required ? make_undefined(fmt::format("parameter '{}' was not provided",
-                                                         name_of(s.parameters[i])))
-                            : evaluate(*s.defaults[i - required], frame));
+    frame->set(s.parameters[i], i < required
+                                    ? make_undefined(fmt::format("parameter '{}' was not provided",
+                                                                 name_of(s.parameters[i])))
+                                    : evaluate(*s.defaults[i - required], frame));
   }
 }
 
@@ -104,8 +109,10 @@ Value Interpreter::call_macro(const Macro& macro, Args& args) {
 Value Interpreter::call(const Value& callee, Args args) {
   const Depth depth(*this);
   switch (callee.type()) {
-    case Type::kUndefined: fail_undefined(callee);
-    case Type::kMacro: return call_macro(callee.object<Macro>(), args);
+    case Type::kUndefined:
+      fail_undefined(callee);
+    case Type::kMacro:
+      return call_macro(callee.object<Macro>(), args);
     case Type::kLoop: {
       const CallDepth calls(calls_, budget_.limits().calls);
       return call_loop(callee.object<Loop>(), args);
@@ -120,7 +127,8 @@ Value Interpreter::call(const Value& callee, Args args) {
       const bool used = std::exchange(joiner.used, true);
       return used ? joiner.separator : Value("");
     }
-    default: fail_type(fmt::format("'{}' object is not callable", type_name(callee)));
+    default:
+      fail_type(fmt::format("'{}' object is not callable", type_name(callee)));
   }
 }
 

@@ -35,11 +35,15 @@ class Checker {
       case StatementKind::kOutput:
         for (OutputItem& item : s.output) expression(item.expr.get(), place);
         return;
-      case StatementKind::kFor: return check_for(s, place);
-      case StatementKind::kIf: return check_if(s, place);
+      case StatementKind::kFor:
+        return check_for(s, place);
+      case StatementKind::kIf:
+        return check_if(s, place);
       case StatementKind::kMacro:
-      case StatementKind::kCall: return check_macro(s, place);
-      case StatementKind::kGeneration: return body(s.body, {});
+      case StatementKind::kCall:
+        return check_macro(s, place);
+      case StatementKind::kGeneration:
+        return body(s.body, {});
       case StatementKind::kBlock:
         if (!blocks_.insert(s.name).second) {
           fail_syntax(fmt::format("block '{}' defined twice", name_of(s.name)), s.line);
@@ -51,8 +55,10 @@ class Checker {
         fail_syntax(fmt::format("'{}' outside loop",
                                 s.kind == StatementKind::kBreak ? "break" : "continue"),
                     s.line);
-      case StatementKind::kLoader: return;
-      default: return check_simple(s, place);
+      case StatementKind::kLoader:
+        return;
+      default:
+        return check_simple(s, place);
     }
   }
 
@@ -65,8 +71,8 @@ class Checker {
   void check_for(Statement& s, Place place) {
     expression(s.value.get(), place);
     expression(s.test.get(), {});
-    const bool assigns = assigns_loop(s.target.get()) || assigns_loop(s.body) ||
-                         assigns_loop(s.otherwise);
+    const bool assigns =
+        assigns_loop(s.target.get()) || assigns_loop(s.body) || assigns_loop(s.otherwise);
     if (assigns) fail_syntax("Can't assign to special loop variable in for-loop target", s.line);
     body(s.body, {true, false});
     body(s.otherwise, {place.in_loop && !s.recursive, false});
@@ -89,9 +95,10 @@ class Checker {
     const auto caller = std::find(s.parameters.begin(), s.parameters.end(), kCallerName);
     const auto at = static_cast<std::size_t>(caller - s.parameters.begin());
     if (caller != s.parameters.end() && at + s.defaults.size() < s.parameters.size()) {
-      fail_syntax("When defining macros or call blocks the special \"caller\" argument must be "
-                  "omitted or be given a default.",
-                  s.line);
+      fail_syntax(
+          "When defining macros or call blocks the special \"caller\" argument must be "
+          "omitted or be given a default.",
+          s.line);
     }
     body(s.body, {});
   }

@@ -75,8 +75,9 @@ bool equal_views(const View& a, const View& b) {
 
 // Whether `item` is what a list would find: the same object or an equal one.
 bool matches(const Value& candidate, const Value& item) {
-  return candidate.is(Type::kFloat) && item.is(Type::kFloat) ? candidate.as_float() == item.as_float()
-                                                             : equal(candidate, item);
+  return candidate.is(Type::kFloat) && item.is(Type::kFloat)
+             ? candidate.as_float() == item.as_float()
+             : equal(candidate, item);
 }
 
 bool order_values(CompareOp op, const Value& a, const Value& b);
@@ -90,10 +91,14 @@ bool order_sequences(CompareOp op, const Values& a, const Values& b) {
 
 bool holds(CompareOp op, std::partial_ordering order) {
   switch (op) {
-    case CompareOp::kLt: return order < 0;
-    case CompareOp::kLe: return order <= 0;
-    case CompareOp::kGt: return order > 0;
-    default: return order >= 0;
+    case CompareOp::kLt:
+      return order < 0;
+    case CompareOp::kLe:
+      return order <= 0;
+    case CompareOp::kGt:
+      return order > 0;
+    default:
+      return order >= 0;
   }
 }
 
@@ -129,34 +134,47 @@ bool equal(const Value& a, const Value& b) {
   if (a.type() != b.type()) return false;
   switch (a.type()) {
     case Type::kNone:
-    case Type::kUndefined: return true;
-    default: break;
+    case Type::kUndefined:
+      return true;
+    default:
+      break;
   }
   if (a.object_ptr() == b.object_ptr()) return true;
   switch (a.type()) {
     case Type::kList:
-    case Type::kTuple: return equal_items(a.object<Sequence>().items, b.object<Sequence>().items);
-    case Type::kDict: return equal_dicts(a.object<Dict>(), b.object<Dict>());
-    case Type::kRange: return equal_ranges(a.object<Range>(), b.object<Range>());
-    case Type::kView: return equal_views(a.object<View>(), b.object<View>());
-    case Type::kBytes: return a.object<Bytes>().bytes == b.object<Bytes>().bytes;
+    case Type::kTuple:
+      return equal_items(a.object<Sequence>().items, b.object<Sequence>().items);
+    case Type::kDict:
+      return equal_dicts(a.object<Dict>(), b.object<Dict>());
+    case Type::kRange:
+      return equal_ranges(a.object<Range>(), b.object<Range>());
+    case Type::kView:
+      return equal_views(a.object<View>(), b.object<View>());
+    case Type::kBytes:
+      return a.object<Bytes>().bytes == b.object<Bytes>().bytes;
     case Type::kCallable: {
       const auto& left = a.object<Callable>();
       const auto& right = b.object<Callable>();
       return left.function == right.function && left.self.has_value() == right.self.has_value() &&
              (!left.self || left.self->is_same(*right.self));
     }
-    default: return false;
+    default:
+      return false;
   }
 }
 
 bool compare(CompareOp op, const Value& a, const Value& b) {
   switch (op) {
-    case CompareOp::kEq: return equal(a, b);
-    case CompareOp::kNe: return !equal(a, b);
-    case CompareOp::kIn: return contains(b, a);
-    case CompareOp::kNotIn: return !contains(b, a);
-    default: return order_values(op, a, b);
+    case CompareOp::kEq:
+      return equal(a, b);
+    case CompareOp::kNe:
+      return !equal(a, b);
+    case CompareOp::kIn:
+      return contains(b, a);
+    case CompareOp::kNotIn:
+      return !contains(b, a);
+    default:
+      return order_values(op, a, b);
   }
 }
 
@@ -164,13 +182,14 @@ bool contains(const Value& container, const Value& item) {
   switch (container.type()) {
     case Type::kStr:
       if (!item.is_str()) {
-        fail_type(fmt::format("'in <string>' requires string as left operand, not {}",
-                              type_name(item)));
+        fail_type(
+            fmt::format("'in <string>' requires string as left operand, not {}", type_name(item)));
       }
       charge(0);
       if (Budget* budget = Budget::active()) budget->step(std::ssize(container.text()) / 256);
       return container.text().find(item.text()) != std::string::npos;
-    case Type::kDict: return container.object<Dict>().find(item) != nullptr;
+    case Type::kDict:
+      return container.object<Dict>().find(item) != nullptr;
     case Type::kView: {
       const auto& view = container.object<View>();
       if (view.kind == ViewKind::kKeys) return contains(view.dict, item);
@@ -192,12 +211,18 @@ bool contains(const Value& container, const Value& item) {
 bool truth(const Value& value) {
   switch (value.type()) {
     case Type::kNone:
-    case Type::kUndefined: return false;
-    case Type::kBool: return value.as_bool();
-    case Type::kInt: return !value.small_int() || *value.small_int() != 0;
-    case Type::kFloat: return value.as_float() != 0.0;
-    case Type::kStr: return !value.text().empty();
-    default: return !has_length(value) || length(value) != 0;
+    case Type::kUndefined:
+      return false;
+    case Type::kBool:
+      return value.as_bool();
+    case Type::kInt:
+      return !value.small_int() || *value.small_int() != 0;
+    case Type::kFloat:
+      return value.as_float() != 0.0;
+    case Type::kStr:
+      return !value.text().empty();
+    default:
+      return !has_length(value) || length(value) != 0;
   }
 }
 
@@ -211,8 +236,10 @@ bool has_length(const Value& value) {
     case Type::kDict:
     case Type::kView:
     case Type::kRange:
-    case Type::kLoop: return true;
-    default: return false;
+    case Type::kLoop:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -221,15 +248,23 @@ std::int64_t length(const Value& value) {
     case Type::kStr:
       if (Budget* budget = Budget::active()) budget->step(std::ssize(value.text()) / 1024);
       return char_count(value.text());
-    case Type::kBytes: return std::ssize(value.object<Bytes>().bytes);
-    case Type::kUndefined: return 0;
+    case Type::kBytes:
+      return std::ssize(value.object<Bytes>().bytes);
+    case Type::kUndefined:
+      return 0;
     case Type::kList:
-    case Type::kTuple: return std::ssize(value.object<Sequence>().items);
-    case Type::kDict: return std::ssize(value.object<Dict>().items);
-    case Type::kView: return length(value.object<View>().dict);
-    case Type::kRange: return value.object<Range>().size;
-    case Type::kLoop: return value.object<Loop>().length();
-    default: fail_type(fmt::format("object of type '{}' has no len()", type_name(value)));
+    case Type::kTuple:
+      return std::ssize(value.object<Sequence>().items);
+    case Type::kDict:
+      return std::ssize(value.object<Dict>().items);
+    case Type::kView:
+      return length(value.object<View>().dict);
+    case Type::kRange:
+      return value.object<Range>().size;
+    case Type::kLoop:
+      return value.object<Loop>().length();
+    default:
+      fail_type(fmt::format("object of type '{}' has no len()", type_name(value)));
   }
 }
 
@@ -238,8 +273,10 @@ std::size_t hash_of_text(std::string_view text) { return std::hash<std::string_v
 std::size_t hash_of(const Value& value) {
   count_step();
   switch (value.type()) {
-    case Type::kStr: return hash_of_text(value.text());
-    case Type::kBool: return std::hash<std::int64_t>()(value.as_bool() ? 1 : 0);
+    case Type::kStr:
+      return hash_of_text(value.text());
+    case Type::kBool:
+      return std::hash<std::int64_t>()(value.as_bool() ? 1 : 0);
     case Type::kInt:
       return value.small_int() ? std::hash<std::int64_t>()(*value.small_int())
                                : std::hash<double>()(value.as_big().to_double());
@@ -252,14 +289,19 @@ std::size_t hash_of(const Value& value) {
     }
     case Type::kTuple: {
       std::size_t hash = 17;
-      for (const Value& item : value.object<Sequence>().items) hash = hash * 1000003 + hash_of(item);
+      for (const Value& item : value.object<Sequence>().items)
+        hash = hash * 1000003 + hash_of(item);
       return hash;
     }
     case Type::kList:
-    case Type::kDict: fail_type(fmt::format("unhashable type: '{}'", type_name(value)));
-    case Type::kNone: return 0x6E6F6E65;
-    case Type::kUndefined: return 0x756E6466;
-    default: return std::hash<const void*>()(value.object_ptr().get());
+    case Type::kDict:
+      fail_type(fmt::format("unhashable type: '{}'", type_name(value)));
+    case Type::kNone:
+      return 0x6E6F6E65;
+    case Type::kUndefined:
+      return 0x756E6466;
+    default:
+      return std::hash<const void*>()(value.object_ptr().get());
   }
 }
 

@@ -5,15 +5,24 @@ namespace headway::text::jinja {
 
 std::string_view error_kind_name(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::kRaised: return "raise_exception";
-    case ErrorKind::kSyntax: return "syntax";
-    case ErrorKind::kUndefined: return "undefined";
-    case ErrorKind::kType: return "type";
-    case ErrorKind::kValue: return "value";
-    case ErrorKind::kSecurity: return "security";
-    case ErrorKind::kRuntime: return "runtime";
-    case ErrorKind::kArithmetic: return "arithmetic";
-    case ErrorKind::kRecursion: return "recursion";
+    case ErrorKind::kRaised:
+      return "raise_exception";
+    case ErrorKind::kSyntax:
+      return "syntax";
+    case ErrorKind::kUndefined:
+      return "undefined";
+    case ErrorKind::kType:
+      return "type";
+    case ErrorKind::kValue:
+      return "value";
+    case ErrorKind::kSecurity:
+      return "security";
+    case ErrorKind::kRuntime:
+      return "runtime";
+    case ErrorKind::kArithmetic:
+      return "arithmetic";
+    case ErrorKind::kRecursion:
+      return "recursion";
   }
   return "?";
 }

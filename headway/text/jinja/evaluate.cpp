@@ -28,26 +28,41 @@ Value Interpreter::evaluate_name(const Expr& e, const FramePtr& frame) {
 Value Interpreter::evaluate(const Expr& e, const FramePtr& frame) {
   const Depth depth(*this);
   switch (e.kind) {
-    case ExprKind::kConst: return e.value;
+    case ExprKind::kConst:
+      return e.value;
     case ExprKind::kName:
-    case ExprKind::kNsRef: return evaluate_name(e, frame);
+    case ExprKind::kNsRef:
+      return evaluate_name(e, frame);
     case ExprKind::kList:
-    case ExprKind::kTuple: return evaluate_list(e, frame);
-    case ExprKind::kDict: return evaluate_dict(e, frame);
+    case ExprKind::kTuple:
+      return evaluate_list(e, frame);
+    case ExprKind::kDict:
+      return evaluate_dict(e, frame);
     case ExprKind::kAttribute:
       return get_attribute(evaluate(*e.children[0], frame), e.text);
-    case ExprKind::kItem: return evaluate_item(e, frame);
-    case ExprKind::kSlice: return Value();  // only as the index of kItem
-    case ExprKind::kCall: return evaluate_call(e, frame);
+    case ExprKind::kItem:
+      return evaluate_item(e, frame);
+    case ExprKind::kSlice:
+      return Value();  // only as the index of kItem
+    case ExprKind::kCall:
+      return evaluate_call(e, frame);
     case ExprKind::kFilter:
-    case ExprKind::kTest: return evaluate_native(e, frame);
-    case ExprKind::kConditional: return evaluate_conditional(e, frame);
-    case ExprKind::kNot: return !truth(evaluate(*e.children[0], frame));
-    case ExprKind::kNegate: return negate(evaluate(*e.children[0], frame));
-    case ExprKind::kPositive: return positive(evaluate(*e.children[0], frame));
-    case ExprKind::kConcat: return evaluate_concat(e, frame);
-    case ExprKind::kCompare: return evaluate_compare(e, frame);
-    default: return evaluate_binary(e, frame);
+    case ExprKind::kTest:
+      return evaluate_native(e, frame);
+    case ExprKind::kConditional:
+      return evaluate_conditional(e, frame);
+    case ExprKind::kNot:
+      return !truth(evaluate(*e.children[0], frame));
+    case ExprKind::kNegate:
+      return negate(evaluate(*e.children[0], frame));
+    case ExprKind::kPositive:
+      return positive(evaluate(*e.children[0], frame));
+    case ExprKind::kConcat:
+      return evaluate_concat(e, frame);
+    case ExprKind::kCompare:
+      return evaluate_compare(e, frame);
+    default:
+      return evaluate_binary(e, frame);
   }
 }
 

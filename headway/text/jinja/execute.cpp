@@ -98,21 +98,42 @@ Interpreter::Flow Interpreter::execute(const Body& body, const FramePtr& frame) 
 Interpreter::Flow Interpreter::execute(const Statement& s, const FramePtr& frame) {
   const Depth depth(*this);
   switch (s.kind) {
-    case StatementKind::kOutput: execute_output(s, frame); break;
-    case StatementKind::kFor: return execute_for(s, frame);
-    case StatementKind::kIf: return execute_if(s, frame);
-    case StatementKind::kMacro: execute_macro(s, frame); break;
-    case StatementKind::kCall: execute_call(s, frame); break;
-    case StatementKind::kFilter: return execute_filter(s, frame);
-    case StatementKind::kSet: execute_set(s, frame); break;
-    case StatementKind::kSetBlock: return execute_set_block(s, frame);
-    case StatementKind::kWith: return execute_with(s, frame);
-    case StatementKind::kAutoescape: return execute_autoescape(s, frame);
-    case StatementKind::kBlock: execute_block(s); break;
-    case StatementKind::kGeneration: execute_generation(s, frame); break;
-    case StatementKind::kBreak: return Flow::kBreak;
-    case StatementKind::kContinue: return Flow::kContinue;
-    case StatementKind::kLoader: fail_type("no loader for this environment specified");
+    case StatementKind::kOutput:
+      execute_output(s, frame);
+      break;
+    case StatementKind::kFor:
+      return execute_for(s, frame);
+    case StatementKind::kIf:
+      return execute_if(s, frame);
+    case StatementKind::kMacro:
+      execute_macro(s, frame);
+      break;
+    case StatementKind::kCall:
+      execute_call(s, frame);
+      break;
+    case StatementKind::kFilter:
+      return execute_filter(s, frame);
+    case StatementKind::kSet:
+      execute_set(s, frame);
+      break;
+    case StatementKind::kSetBlock:
+      return execute_set_block(s, frame);
+    case StatementKind::kWith:
+      return execute_with(s, frame);
+    case StatementKind::kAutoescape:
+      return execute_autoescape(s, frame);
+    case StatementKind::kBlock:
+      execute_block(s);
+      break;
+    case StatementKind::kGeneration:
+      execute_generation(s, frame);
+      break;
+    case StatementKind::kBreak:
+      return Flow::kBreak;
+    case StatementKind::kContinue:
+      return Flow::kContinue;
+    case StatementKind::kLoader:
+      fail_type("no loader for this environment specified");
   }
   return Flow::kNormal;
 }
@@ -172,8 +193,8 @@ void Interpreter::assign(const Expr& target, const Value& value, Frame& frame) {
     parts.push_back(std::move(item));
   }
   if (parts.size() != wanted) {
-    fail(ErrorKind::kValue, fmt::format("not enough values to unpack (expected {}, got {})", wanted,
-                                        parts.size()));
+    fail(ErrorKind::kValue,
+         fmt::format("not enough values to unpack (expected {}, got {})", wanted, parts.size()));
   }
   for (std::size_t i = 0; i < wanted; ++i) assign(*target.children[i], parts[i], frame);
 }

@@ -10,7 +10,9 @@ namespace {
 class FilteredIterator final : public Iterator {
  public:
   FilteredIterator(std::shared_ptr<Iterator> source, std::function<bool(Value&)> holds)
-      : Iterator("generator", source->depth), source_(std::move(source)), holds_(std::move(holds)) {}
+      : Iterator("generator", source->depth),
+        source_(std::move(source)),
+        holds_(std::move(holds)) {}
   bool next(Value& out) override {
     while (source_->next(out)) {
       if (holds_(out)) return true;

@@ -283,7 +283,8 @@ AttributePath::AttributePath(const Value& attribute) {
   for (const std::string_view part : split(attribute.text(), ".", -1, false)) {
     const bool number = !part.empty() && part.size() < 18 &&
                         part.find_first_not_of("0123456789") == std::string_view::npos;
-    parts_.push_back(number ? Value(std::int64_t{std::stoll(std::string(part))}) : Value(std::string(part)));
+    parts_.push_back(number ? Value(std::int64_t{std::stoll(std::string(part))})
+                            : Value(std::string(part)));
   }
 }
 

@@ -1,5 +1,5 @@
-// Filters on texts and numbers. Not for: sequences (filters_sequence.cpp), and map, select and their
-// kin (filters_select.cpp).
+// Filters on texts and numbers. Not for: sequences (filters_sequence.cpp), and map, select and
+// their kin (filters_select.cpp).
 #include <algorithm>
 #include <cmath>
 
@@ -164,7 +164,8 @@ Value format(Interpreter&, Args& args) {
     fail(ErrorKind::kRuntime, "can't handle positional and keyword arguments at the same time");
   }
   if (args.keyword.empty()) {
-    return format_percent(text, make_tuple(Values(args.positional.begin() + 1, args.positional.end())));
+    return format_percent(text,
+                          make_tuple(Values(args.positional.begin() + 1, args.positional.end())));
   }
   auto dict = std::make_shared<Dict>();
   for (const auto& [name, value] : args.keyword) dict->set(Value(name), value);
@@ -245,7 +246,8 @@ Value otherwise(Interpreter&, Args& args) {
 }
 
 Value json(Interpreter&, Args& args) {
-  const Params params(args, "tojson", {"x", "ensure_ascii", "indent", "separators", "sort_keys"}, 1);
+  const Params params(args, "tojson", {"x", "ensure_ascii", "indent", "separators", "sort_keys"},
+                      1);
   JsonStyle style;
   style.ensure_ascii = params.flag(1);
   style.sort_keys = params.flag(4);
@@ -262,7 +264,8 @@ Value json(Interpreter&, Args& args) {
   if (params.is_set(3)) {
     const Values separators = to_values(params[3]);
     if (separators.size() != 2) {
-      fail(ErrorKind::kValue, fmt::format("separators: expected 2 values, got {}", separators.size()));
+      fail(ErrorKind::kValue,
+           fmt::format("separators: expected 2 values, got {}", separators.size()));
     }
     if (!separators[0].is_str() || !separators[1].is_str()) fail_type("separators must be str");
     style.item_separator = separators[0].text();
@@ -276,8 +279,9 @@ std::string url_quoted(const Value& value, bool for_query) {
   std::string out;
   for (const char c : to_text(value)) {
     const auto byte = static_cast<unsigned char>(c);
-    const bool plain = byte < 0x80 && (std::isalnum(byte) != 0 || kPlain.find(c) != std::string_view::npos ||
-                                       (c == '/' && !for_query));
+    const bool plain =
+        byte < 0x80 && (std::isalnum(byte) != 0 || kPlain.find(c) != std::string_view::npos ||
+                        (c == '/' && !for_query));
     if (plain) {
       out += c;
     } else if (c == ' ' && for_query) {
@@ -304,7 +308,30 @@ Value url_encode(Interpreter&, Args& args) {
   return out;
 }
 
+Value file_size(Interpreter& interpreter, Args& args) {
+  const Params params(args, "do_filesizeformat", {"value", "binary"}, 1);
+  Args one;
+  one.positional.push_back(params[0]);
+  if (params[0].is_str() && !parse_float(params[0].text())) {
+    fail(ErrorKind::kValue, "could not convert string to float");
+  }
+  if (!params[0].is_str() && !params[0].is_number() && !params[0].is_undefined()) {
+    fail_type("float() argument must be a string or a real number");
+  }
+  const double bytes = to_float(interpreter, one).as_float();
+  const bool is_binary = params.flag(1);
+  const double base = is_binary ? 1024.0 : 1000.0;
+  if (bytes == 1.0) return "1 Byte";
+  if (bytes < base) return fmt::format("{} Bytes", to_text(truncated(bytes, 0)));
+  double unit = base * base;
+  std::size_t prefix = 0;
+  for (; prefix < 7 && bytes >= unit; ++prefix) unit *= base;
+  return fmt::format("{} {}{}", format_float(base * bytes / unit, 'f', 1, false),
+                     (is_binary ? "KMGTPEZY" : "kMGTPEZY")[prefix], is_binary ? "iB" : "B");
+}
+
 constexpr NamedNative kFilters[] = {
+    {"filesizeformat", file_size},
     {"upper", mapped<to_upper>},
     {"lower", mapped<to_lower>},
     {"capitalize", mapped<to_capitalized>},

@@ -46,9 +46,8 @@ class BraceFormatter {
       if (format[i] == '{') ++depth;
       if (format[i] == '}' && --depth == 0) return i;
     }
-    fail(ErrorKind::kValue, begin + 1 == format.size()
-                                ? "Single '{' encountered in format string"
-                                : "expected '}' before end of string");
+    fail(ErrorKind::kValue, begin + 1 == format.size() ? "Single '{' encountered in format string"
+                                                       : "expected '}' before end of string");
   }
 
   std::string field(std::string_view text, int depth) {
@@ -63,7 +62,8 @@ class BraceFormatter {
     char conversion = 0;
     std::string_view spec;
     if (end != std::string_view::npos && text[end] == '!') {
-      if (end + 1 >= text.size()) fail(ErrorKind::kValue, "end of string while looking for conversion specifier");
+      if (end + 1 >= text.size())
+        fail(ErrorKind::kValue, "end of string while looking for conversion specifier");
       conversion = text[end + 1];
       if (end + 2 < text.size() && text[end + 2] != ':') {
         fail(ErrorKind::kValue, "expected ':' after conversion specifier");
@@ -73,8 +73,12 @@ class BraceFormatter {
       spec = text.substr(end + 1);
     }
     Value value = lookup(name);
-    if (conversion == 'r' || conversion == 'a') value = repr(value);
-    else if (conversion == 's') value = to_text(value);
+    if (conversion == 'r')
+      value = repr(value);
+    else if (conversion == 'a')
+      value = ascii_repr(value);
+    else if (conversion == 's')
+      value = to_text(value);
     else if (conversion != 0) {
       fail(ErrorKind::kValue, fmt::format("Unknown conversion specifier {}", conversion));
     }
@@ -100,7 +104,8 @@ class BraceFormatter {
         fail(ErrorKind::kValue, "Missing ']' in format string");
       }
       const std::string_view key = name.substr(i + 1, close - i - 1);
-      value = interpreter_.get_item(value, is_number(key) ? Value(*parse_int(key, 10)) : Value(std::string(key)));
+      value = interpreter_.get_item(
+          value, is_number(key) ? Value(*parse_int(key, 10)) : Value(std::string(key)));
       i = close + 1;
     }
     return value;

@@ -62,6 +62,7 @@ class PercentFormatter {
   }
 
   Value named_argument() {
+    if (arguments_.is_undefined()) fail_undefined(arguments_);
     if (!arguments_.is(Type::kDict)) fail_type("format requires a mapping");
     std::string key;
     int depth = 1;
@@ -99,12 +100,18 @@ class PercentFormatter {
     if (peek() == '(') value = named_argument();
     for (;; ++position_) {
       const char flag = peek();
-      if (flag == '-') c.left = true;
-      else if (flag == '+') c.plus = true;
-      else if (flag == ' ') c.space = true;
-      else if (flag == '#') c.alternate = true;
-      else if (flag == '0') c.zero = true;
-      else break;
+      if (flag == '-')
+        c.left = true;
+      else if (flag == '+')
+        c.plus = true;
+      else if (flag == ' ')
+        c.space = true;
+      else if (flag == '#')
+        c.alternate = true;
+      else if (flag == '0')
+        c.zero = true;
+      else
+        break;
     }
     c.width = read_count();
     if (c.width < 0) {
@@ -149,24 +156,29 @@ class PercentFormatter {
       case 's':
       case 'r':
       case 'a': {
-        std::string text = c.type == 's' ? to_text(value) : repr(value);
+        std::string text = c.type == 's'   ? to_text(value)
+                           : c.type == 'r' ? repr(value)
+                                           : ascii_repr(value);
         if (safe_) text = c.type == 's' ? escaped(value) : escape_text(text);
         if (c.precision >= 0) text.resize(char_offset(text, c.precision));
         return text;
       }
-      case 'c': return character(value);
+      case 'c':
+        return character(value);
       case 'd':
       case 'i':
       case 'u':
       case 'o':
       case 'x':
-      case 'X': return integer(c, value, sign);
+      case 'X':
+        return integer(c, value, sign);
       case 'e':
       case 'E':
       case 'f':
       case 'F':
       case 'g':
-      case 'G': return real(c, value, sign);
+      case 'G':
+        return real(c, value, sign);
       default:
         fail(ErrorKind::kValue,
              fmt::format("unsupported format character '{}' (0x{:x}) at index {}", c.type,
@@ -190,6 +202,7 @@ class PercentFormatter {
 
   static std::string integer(const Conversion& c, const Value& value, std::string& sign) {
     const bool decimal = c.type == 'd' || c.type == 'i' || c.type == 'u';
+    if (decimal && value.is_undefined()) fail_undefined(value);
     if (!value.is_integral() && !(decimal && value.is(Type::kFloat))) {
       fail_type(fmt::format("%{} format: {} is required, not {}", c.type,
                             decimal ? "a real number" : "an integer", type_name(value)));
@@ -215,6 +228,7 @@ class PercentFormatter {
   }
 
   static std::string real(const Conversion& c, const Value& value, std::string& sign) {
+    if (value.is_undefined()) fail_undefined(value);
     if (!value.is_number()) {
       fail_type(fmt::format("must be real number, not {}", type_name(value)));
     }

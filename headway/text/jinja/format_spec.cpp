@@ -20,7 +20,8 @@ constexpr std::int64_t kLargestPrecision = 5000;
 struct Spec {
   std::string fill = " ";
   char align = 0;
-  char sign = '-';
+  char sign = 0;  // 0: not given, which is '-'
+  bool zero = false;
   bool alternate = false;
   std::int64_t width = 0;
   char grouping = 0;
@@ -66,10 +67,8 @@ Spec parse_spec(std::string_view text) {
     ++i;
   }
   if (at('0')) {
-    if (spec.align == 0) {
-      spec.fill = "0";
-      spec.align = '=';
-    }
+    spec.zero = true;
+    if (spec.align == 0) spec.fill = "0";
     ++i;
   }
   bool found = false;
@@ -95,10 +94,14 @@ std::string pad(const std::string& sign, const std::string& body, const Spec& sp
     return text;
   };
   switch (align) {
-    case '<': return sign + body + fill(missing);
-    case '^': return fill(missing / 2) + sign + body + fill(missing - missing / 2);
-    case '=': return sign + fill(missing) + body;
-    default: return fill(missing) + sign + body;
+    case '<':
+      return sign + body + fill(missing);
+    case '^':
+      return fill(missing / 2) + sign + body + fill(missing - missing / 2);
+    case '=':
+      return sign + fill(missing) + body;
+    default:
+      return fill(missing) + sign + body;
   }
 }
 
@@ -111,13 +114,17 @@ std::string group_digits(const std::string& digits, char separator, std::size_t 
   return out;
 }
 
+// Numbers stand to the right, or behind their sign if zeros fill the space between.
+char number_align(const Spec& spec) { return spec.align != 0 ? spec.align : spec.zero ? '=' : '>'; }
+
 // Groups the leading digits of a number; zero padding counts as digits, as in Python.
 std::string grouped(std::string body, const Spec& spec, std::size_t group, std::size_t sign_size) {
   if (spec.grouping == 0) return body;
-  const std::size_t digits = std::min(body.find_first_not_of("0123456789abcdefABCDEF"), body.size());
+  const char* const allowed = group == 3 ? "0123456789" : "0123456789abcdefABCDEF";
+  const std::size_t digits = std::min(body.find_first_not_of(allowed), body.size());
   std::string head = body.substr(0, digits);
   const std::string tail = body.substr(digits);
-  if (spec.fill == "0" && spec.align == '=') {
+  if (number_align(spec) == '=' && spec.fill == "0") {
     const auto want = static_cast<std::size_t>(std::min<std::int64_t>(spec.width, 1 << 20));
     while (group_digits(head, spec.grouping, group).size() + tail.size() + sign_size < want) {
       head.insert(0, 1, '0');
@@ -128,12 +135,12 @@ std::string grouped(std::string body, const Spec& spec, std::size_t group, std::
 
 std::string sign_text(bool negative, char sign) {
   if (negative) return "-";
-  return sign == '-' ? "" : std::string(1, sign);
+  return sign == '-' || sign == 0 ? "" : std::string(1, sign);
 }
 
 [[noreturn]] void fail_code(char type, const Value& value) {
-  fail(ErrorKind::kValue, fmt::format("Unknown format code '{}' for object of type '{}'", type,
-                                      type_name(value)));
+  fail(ErrorKind::kValue,
+       fmt::format("Unknown format code '{}' for object of type '{}'", type, type_name(value)));
 }
 
 std::string format_double(const Value& value, const Spec& spec) {
@@ -155,7 +162,7 @@ std::string format_double(const Value& value, const Spec& spec) {
     body = format_float(number, type, precision < 0 ? 6 : precision, spec.alternate);
   }
   const std::string sign = sign_text(negative, spec.sign);
-  return pad(sign, grouped(body, spec, 3, sign.size()), spec, spec.align == 0 ? '>' : spec.align);
+  return pad(sign, grouped(body, spec, 3, sign.size()), spec, number_align(spec));
 }
 
 std::string format_integer(const Value& value, const Spec& spec) {
@@ -172,10 +179,10 @@ std::string format_integer(const Value& value, const Spec& spec) {
     append_char(text, static_cast<char32_t>(*code));
     return pad("", text, spec, spec.align == 0 ? '<' : spec.align);
   }
-  const int base = spec.type == 'b'                                  ? 2
-                   : spec.type == 'o'                                ? 8
+  const int base = spec.type == 'b'                       ? 2
+                   : spec.type == 'o'                     ? 8
                    : spec.type == 'x' || spec.type == 'X' ? 16
-                                                                     : 10;
+                                                          : 10;
   std::string body = (number.is_negative() ? number.negated() : number).to_string(base);
   std::string sign = sign_text(number.is_negative(), spec.sign);
   if (spec.alternate && base != 10) sign += base == 2 ? "0b" : base == 8 ? "0o" : "0x";
@@ -184,13 +191,16 @@ std::string format_integer(const Value& value, const Spec& spec) {
     sign = to_upper(sign);
   }
   body = grouped(body, spec, base == 10 ? 3 : 4, sign.size());
-  return pad(sign, body, spec, spec.align == 0 ? '>' : spec.align);
+  return pad(sign, body, spec, number_align(spec));
 }
 
 std::string format_text(const Value& value, const Spec& spec) {
   if (spec.type != 0 && spec.type != 's') fail_code(spec.type, value);
   if (spec.align == '=') {
     fail(ErrorKind::kValue, "'=' alignment not allowed in string format specifier");
+  }
+  if (spec.sign != 0) {
+    fail(ErrorKind::kValue, "Sign not allowed in string format specifier");
   }
   if (spec.grouping != 0) {
     fail(ErrorKind::kValue, fmt::format("Cannot specify '{}' with 's'.", spec.grouping));

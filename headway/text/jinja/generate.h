@@ -40,7 +40,9 @@ inline Value ignore_case(const Value& value) {
 class AttributePath {
  public:
   explicit AttributePath(const Value& attribute);
-  Value get(Interpreter& interpreter, Value value) const { return get(interpreter, value, Value()); }
+  Value get(Interpreter& interpreter, Value value) const {
+    return get(interpreter, value, Value());
+  }
   /// `otherwise`, unless None, stands in for whatever is undefined on the way.
   Value get(Interpreter& interpreter, Value value, const Value& otherwise) const;
 

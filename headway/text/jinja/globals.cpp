@@ -91,18 +91,14 @@ Value lorem_ipsum(Interpreter&, Args&) {
 }
 
 // The template itself, whose blocks could be called; chat templates have none.
-Value self_reference(Interpreter&, Args&) { fail_type("'TemplateReference' object is not callable"); }
+Value self_reference(Interpreter&, Args&) {
+  fail_type("'TemplateReference' object is not callable");
+}
 
 constexpr NamedNative kGlobals[] = {
-    {"self", self_reference},
-    {"range", range},
-    {"dict", dict},
-    {"namespace", make_namespace},
-    {"cycler", cycler},
-    {"joiner", joiner},
-    {"raise_exception", raise},
-    {"strftime_now", time_now},
-    {"lipsum", lorem_ipsum},
+    {"self", self_reference},      {"range", range},           {"dict", dict},
+    {"namespace", make_namespace}, {"cycler", cycler},         {"joiner", joiner},
+    {"raise_exception", raise},    {"strftime_now", time_now}, {"lipsum", lorem_ipsum},
 };
 
 }  // namespace

@@ -53,15 +53,18 @@ class ContainerIterator final : public Iterator {
   }
   Value item(std::size_t i) const {
     switch (container_.type()) {
-      case Type::kDict: return container_.object<Dict>().items[i].first;
-      case Type::kRange: return container_.object<Range>().at(static_cast<std::int64_t>(i));
+      case Type::kDict:
+        return container_.object<Dict>().items[i].first;
+      case Type::kRange:
+        return container_.object<Range>().at(static_cast<std::int64_t>(i));
       case Type::kView: {
         const auto& view = container_.object<View>();
         const auto& [key, value] = view.dict.object<Dict>().items[i];
         if (view.kind == ViewKind::kItems) return make_tuple({key, value});
         return view.kind == ViewKind::kKeys ? key : value;
       }
-      default: return container_.object<Sequence>().items[i];
+      default:
+        return container_.object<Sequence>().items[i];
     }
   }
 
@@ -99,8 +102,10 @@ bool is_iterable(const Value& value) {
     case Type::kView:
     case Type::kRange:
     case Type::kLoop:
-    case Type::kIterator: return true;
-    default: return false;
+    case Type::kIterator:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -110,20 +115,26 @@ std::shared_ptr<Iterator> iterate_values(Values values, std::string name) {
 
 std::shared_ptr<Iterator> iterate(const Value& value) {
   switch (value.type()) {
-    case Type::kStr: return std::make_shared<TextIterator>(value.str());
+    case Type::kStr:
+      return std::make_shared<TextIterator>(value.str());
     case Type::kBytes: {
       Values bytes;
-      for (const char c : value.object<Bytes>().bytes) bytes.emplace_back(int{static_cast<unsigned char>(c)});
+      for (const char c : value.object<Bytes>().bytes)
+        bytes.emplace_back(int{static_cast<unsigned char>(c)});
       return iterate_values(std::move(bytes), "bytes_iterator");
     }
-    case Type::kUndefined: return iterate_values({}, "generator");
+    case Type::kUndefined:
+      return iterate_values({}, "generator");
     case Type::kList:
     case Type::kTuple:
     case Type::kDict:
     case Type::kView:
-    case Type::kRange: return std::make_shared<ContainerIterator>(value, false);
-    case Type::kIterator: return std::static_pointer_cast<Iterator>(value.object_ptr());
-    default: fail_type("'" + type_name(value) + "' object is not iterable");
+    case Type::kRange:
+      return std::make_shared<ContainerIterator>(value, false);
+    case Type::kIterator:
+      return std::static_pointer_cast<Iterator>(value.object_ptr());
+    default:
+      fail_type("'" + type_name(value) + "' object is not iterable");
   }
 }
 
@@ -133,8 +144,10 @@ std::shared_ptr<Iterator> iterate_reversed(const Value& value) {
     case Type::kTuple:
     case Type::kDict:
     case Type::kView:
-    case Type::kRange: return std::make_shared<ContainerIterator>(value, true);
-    default: return nullptr;
+    case Type::kRange:
+      return std::make_shared<ContainerIterator>(value, true);
+    default:
+      return nullptr;
   }
 }
 
@@ -153,7 +166,10 @@ Values to_values(const Value& value) {
 }
 
 Loop::Loop(Value iterable, std::shared_ptr<Iterator> items, int depth0)
-    : Object(Type::kLoop), depth0(depth0), iterable_(std::move(iterable)), items_(std::move(items)) {}
+    : Object(Type::kLoop),
+      depth0(depth0),
+      iterable_(std::move(iterable)),
+      items_(std::move(items)) {}
 
 const Value* Loop::peek() {
   if (!after_) {

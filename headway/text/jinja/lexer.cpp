@@ -146,8 +146,10 @@ class Lexer {
       case '%':
         add(TokenType::kBlockBegin, "{%");
         return inside(TokenType::kBlockEnd, "%}");
-      case '#': return comment();
-      default: return raw();
+      case '#':
+        return comment();
+      default:
+        return raw();
     }
   }
 
@@ -269,7 +271,10 @@ class Lexer {
       const std::size_t based = allowed.empty() ? position_ : based_end(allowed);
       if (based != position_) return based;
       std::size_t end = position_ + 1;
-      while (end < source_.size() && (source_[end] == '0' || (source_[end] == '_' && end + 1 < source_.size() && source_[end + 1] == '0'))) ++end;
+      while (end < source_.size() &&
+             (source_[end] == '0' ||
+              (source_[end] == '_' && end + 1 < source_.size() && source_[end + 1] == '0')))
+        ++end;
       return end;
     }
     return digits_end(position_);
@@ -327,10 +332,10 @@ class Lexer {
     if (found == std::end(kSymbols)) {
       std::size_t next = position_;
       next_char(source_, next);
-      fail_syntax(fmt::format("unexpected char '{}' at {}",
-                              source_.substr(position_, next - position_),
-                              char_count(std::string_view(source_).substr(0, position_))),
-                  line_);
+      fail_syntax(
+          fmt::format("unexpected char '{}' at {}", source_.substr(position_, next - position_),
+                      char_count(std::string_view(source_).substr(0, position_))),
+          line_);
     }
     const char c = (*found)[0];
     if (c == '{' || c == '(' || c == '[') brackets += c == '{' ? '}' : c == '(' ? ')' : ']';
@@ -360,16 +365,26 @@ std::vector<Token> tokenize(std::string_view source) {
 
 std::string describe(const Token& token) {
   switch (token.type) {
-    case TokenType::kData: return "template data / text";
-    case TokenType::kVariableBegin: return "begin of print statement";
-    case TokenType::kVariableEnd: return "end of print statement";
-    case TokenType::kBlockBegin: return "begin of statement block";
-    case TokenType::kBlockEnd: return "end of statement block";
-    case TokenType::kInteger: return "integer";
-    case TokenType::kFloat: return "float";
-    case TokenType::kString: return "string";
-    case TokenType::kEof: return "end of template";
-    default: return token.text;
+    case TokenType::kData:
+      return "template data / text";
+    case TokenType::kVariableBegin:
+      return "begin of print statement";
+    case TokenType::kVariableEnd:
+      return "end of print statement";
+    case TokenType::kBlockBegin:
+      return "begin of statement block";
+    case TokenType::kBlockEnd:
+      return "end of statement block";
+    case TokenType::kInteger:
+      return "integer";
+    case TokenType::kFloat:
+      return "float";
+    case TokenType::kString:
+      return "string";
+    case TokenType::kEof:
+      return "end of template";
+    default:
+      return token.text;
   }
 }
 

@@ -9,8 +9,17 @@
 namespace headway::text::jinja {
 
 enum class TokenType {
-  kData, kVariableBegin, kVariableEnd, kBlockBegin, kBlockEnd, kName, kInteger, kFloat, kString,
-  kOperator, kEof,
+  kData,
+  kVariableBegin,
+  kVariableEnd,
+  kBlockBegin,
+  kBlockEnd,
+  kName,
+  kInteger,
+  kFloat,
+  kString,
+  kOperator,
+  kEof,
 };
 
 struct Token {
@@ -24,8 +33,8 @@ struct Token {
   bool is_name(std::string_view name) const { return type == TokenType::kName && text == name; }
 };
 
-/// Tokens of `source`, ending with kEof. trim_blocks and lstrip_blocks are on; CRLF and CR become LF
-/// and one final newline is dropped. Comments and raw markers are gone, raw text is data.
+/// Tokens of `source`, ending with kEof. trim_blocks and lstrip_blocks are on; CRLF and CR become
+/// LF and one final newline is dropped. Comments and raw markers are gone, raw text is data.
 /// Errors: TemplateError of kind syntax, with the line.
 std::vector<Token> tokenize(std::string_view source);
 

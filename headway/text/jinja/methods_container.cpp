@@ -133,17 +133,26 @@ Native find_method(const Value& object, std::string_view name) {
       const Native method = find_text_method(name);
       return method != nullptr ? method : find_format_method(name);
     }
-    case Type::kDict: return pick(kDictMethods, name);
-    case Type::kList: return pick(kListMethods, name);
+    case Type::kDict:
+      return pick(kDictMethods, name);
+    case Type::kList:
+      return pick(kListMethods, name);
     case Type::kTuple:
-    case Type::kRange: return pick(kTupleMethods, name);
+    case Type::kRange:
+      return pick(kTupleMethods, name);
     case Type::kBool:
-    case Type::kInt: return pick(kIntMethods, name);
-    case Type::kFloat: return pick(kFloatMethods, name);
-    case Type::kLoop: return pick(kLoopMethods, name);
-    case Type::kCycler: return pick(kCyclerMethods, name);
-    case Type::kBytes: return pick(kBytesMethods, name);
-    default: return nullptr;
+    case Type::kInt:
+      return pick(kIntMethods, name);
+    case Type::kFloat:
+      return pick(kFloatMethods, name);
+    case Type::kLoop:
+      return pick(kLoopMethods, name);
+    case Type::kCycler:
+      return pick(kCyclerMethods, name);
+    case Type::kBytes:
+      return pick(kBytesMethods, name);
+    default:
+      return nullptr;
   }
 }
 

@@ -87,8 +87,8 @@ Value begins_or_ends(Interpreter&, Args& args) {
       fail_type(fmt::format("{} first arg must be str or a tuple of str, not {}", name,
                             type_name(wanted)));
     }
-    return part.inside && (kStart ? part.text.starts_with(wanted.text())
-                                  : part.text.ends_with(wanted.text()));
+    return part.inside &&
+           (kStart ? part.text.starts_with(wanted.text()) : part.text.ends_with(wanted.text()));
   };
   if (!params[1].is(Type::kTuple)) return matches(params[1]);
   const Values& choices = params[1].object<Sequence>().items;

@@ -33,8 +33,8 @@ std::optional<std::string> drop_underscores(std::string_view text, bool leading_
       digits += text[i];
       continue;
     }
-    const bool after_digit = i > 0 ? std::isalnum(static_cast<unsigned char>(text[i - 1])) != 0
-                                   : leading_allowed;
+    const bool after_digit =
+        i > 0 ? std::isalnum(static_cast<unsigned char>(text[i - 1])) != 0 : leading_allowed;
     if (!after_digit || i + 1 == text.size() ||
         std::isalnum(static_cast<unsigned char>(text[i + 1])) == 0) {
       return std::nullopt;
@@ -47,12 +47,16 @@ int prefix_base(std::string_view text) {
   if (text.size() < 2 || text[0] != '0') return 0;
   switch (text[1]) {
     case 'x':
-    case 'X': return 16;
+    case 'X':
+      return 16;
     case 'o':
-    case 'O': return 8;
+    case 'O':
+      return 8;
     case 'b':
-    case 'B': return 2;
-    default: return 0;
+    case 'B':
+      return 2;
+    default:
+      return 0;
   }
 }
 

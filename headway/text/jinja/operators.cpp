@@ -52,7 +52,8 @@ double float_floor_divide(double a, double b) {
 double float_power(double a, double b) {
   if (a == 0.0 && b < 0) fail_zero("0.0 cannot be raised to a negative power");
   if (a < 0 && std::floor(b) != b && std::isfinite(a) && std::isfinite(b)) {
-    fail(ErrorKind::kValue, "a negative number raised to a fraction; complex numbers do not exist here");
+    fail(ErrorKind::kValue,
+         "a negative number raised to a fraction; complex numbers do not exist here");
   }
   const double result = std::pow(a, b);
   if (std::isinf(result) && std::isfinite(a) && std::isfinite(b)) {
@@ -63,15 +64,21 @@ double float_power(double a, double b) {
 
 Value float_binary(BinaryOp op, double a, double b) {
   switch (op) {
-    case BinaryOp::kAdd: return a + b;
-    case BinaryOp::kSub: return a - b;
-    case BinaryOp::kMul: return a * b;
+    case BinaryOp::kAdd:
+      return a + b;
+    case BinaryOp::kSub:
+      return a - b;
+    case BinaryOp::kMul:
+      return a * b;
     case BinaryOp::kDiv:
       if (b == 0.0) fail_zero("float division by zero");
       return a / b;
-    case BinaryOp::kFloorDiv: return float_floor_divide(a, b);
-    case BinaryOp::kMod: return float_modulo(a, b);
-    case BinaryOp::kPow: return float_power(a, b);
+    case BinaryOp::kFloorDiv:
+      return float_floor_divide(a, b);
+    case BinaryOp::kMod:
+      return float_modulo(a, b);
+    case BinaryOp::kPow:
+      return float_power(a, b);
   }
   return {};
 }
@@ -83,7 +90,8 @@ double divide_exactly(const BigInt& a, const BigInt& b) {
   if (!rest.is_zero()) quotient = quotient * BigInt(2) + BigInt(1);  // sticky bit below the last
   const double result =
       std::ldexp(quotient.to_double(), -static_cast<int>(shift + (rest.is_zero() ? 0 : 1)));
-  if (std::isinf(result)) fail(ErrorKind::kArithmetic, "integer division result too large for a float");
+  if (std::isinf(result))
+    fail(ErrorKind::kArithmetic, "integer division result too large for a float");
   return result;
 }
 
@@ -95,7 +103,8 @@ Value int_divide(const Value& a, const Value& b) {
            (value.small_int() && *value.small_int() <= kExact && *value.small_int() >= -kExact);
   };
   if (is_exact(a) && is_exact(b)) {
-    return static_cast<double>(*a.as_big().to_int64()) / static_cast<double>(*b.as_big().to_int64());
+    return static_cast<double>(*a.as_big().to_int64()) /
+           static_cast<double>(*b.as_big().to_int64());
   }
   return divide_exactly(a.as_big(), b.as_big());
 }
@@ -113,10 +122,14 @@ Value int_power(const Value& a, const Value& b) {
 // The operations that stay within 64 bits, most of those a template does.
 bool small_binary(BinaryOp op, std::int64_t a, std::int64_t b, std::int64_t& result) {
   switch (op) {
-    case BinaryOp::kAdd: return !__builtin_add_overflow(a, b, &result);
-    case BinaryOp::kSub: return !__builtin_sub_overflow(a, b, &result);
-    case BinaryOp::kMul: return !__builtin_mul_overflow(a, b, &result);
-    default: return false;
+    case BinaryOp::kAdd:
+      return !__builtin_add_overflow(a, b, &result);
+    case BinaryOp::kSub:
+      return !__builtin_sub_overflow(a, b, &result);
+    case BinaryOp::kMul:
+      return !__builtin_mul_overflow(a, b, &result);
+    default:
+      return false;
   }
 }
 
@@ -126,17 +139,22 @@ Value int_binary(BinaryOp op, const Value& a, const Value& b) {
     return result;
   }
   switch (op) {
-    case BinaryOp::kAdd: return a.as_big() + b.as_big();
-    case BinaryOp::kSub: return a.as_big() - b.as_big();
-    case BinaryOp::kMul: return a.as_big() * b.as_big();
-    case BinaryOp::kDiv: return int_divide(a, b);
+    case BinaryOp::kAdd:
+      return a.as_big() + b.as_big();
+    case BinaryOp::kSub:
+      return a.as_big() - b.as_big();
+    case BinaryOp::kMul:
+      return a.as_big() * b.as_big();
+    case BinaryOp::kDiv:
+      return int_divide(a, b);
     case BinaryOp::kFloorDiv:
       if (!truth(b)) fail_zero("integer division or modulo by zero");
       return a.as_big().divide(b.as_big()).quotient;
     case BinaryOp::kMod:
       if (!truth(b)) fail_zero("integer modulo by zero");
       return a.as_big().divide(b.as_big()).remainder;
-    case BinaryOp::kPow: return int_power(a, b);
+    case BinaryOp::kPow:
+      return int_power(a, b);
   }
   return {};
 }
@@ -172,9 +190,11 @@ Value repeat(const Value& value, const Value& times) {
     fail_type(fmt::format("can't multiply sequence by non-int of type '{}'", type_name(times)));
   }
   const BigInt big = times.as_big();
-  const auto count = big.is_negative() ? std::int64_t{0} : big.to_int64().value_or(std::int64_t{1} << 62);
-  const std::int64_t one = value.is_str() ? std::ssize(value.text())
-                                          : length(value) * static_cast<std::int64_t>(sizeof(Value));
+  const auto count =
+      big.is_negative() ? std::int64_t{0} : big.to_int64().value_or(std::int64_t{1} << 62);
+  const std::int64_t one = value.is_str()
+                               ? std::ssize(value.text())
+                               : length(value) * static_cast<std::int64_t>(sizeof(Value));
   std::int64_t bytes = 0;
   if (__builtin_mul_overflow(one, count, &bytes)) bytes = std::int64_t{1} << 62;
   if (Budget::active() != nullptr) Budget::active()->check_size(bytes);
@@ -200,7 +220,8 @@ Value binary(BinaryOp op, const Value& a, const Value& b) {
   if (a.is_undefined()) fail_undefined(a);
   if (b.is_undefined()) fail_undefined(b);
   if (a.is_number() && b.is_number()) {
-    if (a.is(Type::kFloat) || b.is(Type::kFloat)) return float_binary(op, to_double(a), to_double(b));
+    if (a.is(Type::kFloat) || b.is(Type::kFloat))
+      return float_binary(op, to_double(a), to_double(b));
     return int_binary(op, a, b);
   }
   if (op == BinaryOp::kAdd) return add(a, b);
@@ -227,12 +248,23 @@ std::string escape_text(std::string_view text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '\'': out += "&#39;"; break;
-      case '"': out += "&#34;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      case '"':
+        out += "&#34;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;

@@ -1,4 +1,5 @@
-// Binding of arguments to names. Not for: *args and **kwargs of natives, which read Args themselves.
+// Binding of arguments to names. Not for: *args and **kwargs of natives, which read Args
+// themselves.
 #include "headway/text/jinja/params.h"
 
 #include <algorithm>

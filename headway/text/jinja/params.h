@@ -1,4 +1,5 @@
-// Arguments of a native function by name, checked as Python checks them. Not for: macros (call.cpp).
+// Arguments of a native function by name, checked as Python checks them. Not for: macros
+// (call.cpp).
 #pragma once
 
 #include <initializer_list>

@@ -238,8 +238,8 @@ ExprPtr Parser::parse_tuple(const TupleRule& rule) {
         (!rule.end_name.empty() && current().is_name(rule.end_name))) {
       break;
     }
-    adopt(*result, rule.simplified ? parse_primary(rule.namespaces)
-                                   : parse_expression(rule.conditional));
+    adopt(*result,
+          rule.simplified ? parse_primary(rule.namespaces) : parse_expression(rule.conditional));
     if (!current().is_operator(",")) break;
     is_tuple = true;
   }

@@ -66,8 +66,8 @@ class ValueBuilder final : public nlohmann::json_sax<nlohmann::json> {
 
   bool open(bool is_object) {
     if (open_.size() == kDeepest) {
-      throw ConfigError(fmt::format("[{}] JSON = nested more than {} deep, allowed less", where_,
-                                    kDeepest));
+      throw ConfigError(
+          fmt::format("[{}] JSON = nested more than {} deep, allowed less", where_, kDeepest));
     }
     open_.push_back({is_object ? std::make_shared<Dict>() : nullptr, {}, {}});
     return true;

@@ -94,7 +94,8 @@ ExprPtr Parser::parse_subscript(ExprPtr value) {
     adopt(*items, parse_slice_or_index());
   }
   expect_operator("]");
-  ExprPtr index = items->children.size() == 1 ? std::move(items->children.front()) : std::move(items);
+  ExprPtr index =
+      items->children.size() == 1 ? std::move(items->children.front()) : std::move(items);
   return with_children(ExprKind::kItem, line, std::move(value), std::move(index));
 }
 

@@ -55,7 +55,8 @@ Body Parser::parse_block(Ends ends) {
   Body body = parse_body(ends);
   if (current().is(TokenType::kEof)) {
     std::string names;
-    for (const std::string_view end : ends) names += fmt::format("{}'{}'", names.empty() ? "" : " or ", end);
+    for (const std::string_view end : ends)
+      names += fmt::format("{}'{}'", names.empty() ? "" : " or ", end);
     fail_syntax("Unexpected end of template. Jinja was looking for the following tags: " + names,
                 current().line);
   }
@@ -65,15 +66,23 @@ Body Parser::parse_block(Ends ends) {
 void Parser::parse_statement(Body& body) {
   using Method = std::unique_ptr<Statement> (Parser::*)();
   constexpr std::pair<std::string_view, Method> kTags[] = {
-      {"for", &Parser::parse_for},           {"if", &Parser::parse_if},
-      {"set", &Parser::parse_set},           {"macro", &Parser::parse_macro},
-      {"call", &Parser::parse_call_block},   {"filter", &Parser::parse_filter_block},
-      {"with", &Parser::parse_with},         {"autoescape", &Parser::parse_autoescape},
-      {"block", &Parser::parse_named_block}, {"print", &Parser::parse_print},
-      {"include", &Parser::parse_loader},    {"import", &Parser::parse_loader},
-      {"from", &Parser::parse_loader},       {"extends", &Parser::parse_loader},
+      {"for", &Parser::parse_for},
+      {"if", &Parser::parse_if},
+      {"set", &Parser::parse_set},
+      {"macro", &Parser::parse_macro},
+      {"call", &Parser::parse_call_block},
+      {"filter", &Parser::parse_filter_block},
+      {"with", &Parser::parse_with},
+      {"autoescape", &Parser::parse_autoescape},
+      {"block", &Parser::parse_named_block},
+      {"print", &Parser::parse_print},
+      {"include", &Parser::parse_loader},
+      {"import", &Parser::parse_loader},
+      {"from", &Parser::parse_loader},
+      {"extends", &Parser::parse_loader},
       {"generation", &Parser::parse_generation},
-      {"break", &Parser::parse_jump},        {"continue", &Parser::parse_jump}};
+      {"break", &Parser::parse_jump},
+      {"continue", &Parser::parse_jump}};
   const Token& token = current();
   if (!token.is(TokenType::kName)) fail_syntax("tag name expected", token.line);
   for (const auto& [name, method] : kTags) {

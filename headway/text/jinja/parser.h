@@ -25,10 +25,10 @@ class Parser {
 
  private:
   struct TupleRule {
-    bool simplified = false;  // elements are targets
-    bool conditional = true;  // elements may be `a if b`
-    bool parentheses = false; // an empty tuple is fine
-    bool namespaces = false;  // ns.x is a target
+    bool simplified = false;    // elements are targets
+    bool conditional = true;    // elements may be `a if b`
+    bool parentheses = false;   // an empty tuple is fine
+    bool namespaces = false;    // ns.x is a target
     std::string_view end_name;  // a name that ends the tuple
   };
   class Nesting;

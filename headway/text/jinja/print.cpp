@@ -23,7 +23,8 @@ class Printer {
       budget->step();
       budget->check_size(static_cast<std::int64_t>(out.size()));
     }
-    if (++depth_ > kDeepest) fail(ErrorKind::kRecursion, "maximum recursion depth exceeded in repr");
+    if (++depth_ > kDeepest)
+      fail(ErrorKind::kRecursion, "maximum recursion depth exceeded in repr");
     add_any(value);
     --depth_;
   }
@@ -33,28 +34,44 @@ class Printer {
 
   void add_any(const Value& value) {
     switch (value.type()) {
-      case Type::kNone: out += "None"; return;
-      case Type::kBool: out += value.as_bool() ? "True" : "False"; return;
+      case Type::kNone:
+        out += "None";
+        return;
+      case Type::kBool:
+        out += value.as_bool() ? "True" : "False";
+        return;
       case Type::kInt:
         out += value.small_int() ? std::to_string(*value.small_int()) : value.as_big().to_string();
         return;
-      case Type::kFloat: out += float_text(value.as_float()); return;
-      case Type::kStr:
-        out += value.is_safe() ? "Markup(" + repr_text(value.text()) + ")" : repr_text(value.text());
+      case Type::kFloat:
+        out += float_text(value.as_float());
         return;
-      case Type::kUndefined: out += "Undefined"; return;
-      case Type::kList: return add_items(value.object<Sequence>().items, '[', ']');
-      case Type::kTuple: return add_tuple(value.object<Sequence>().items);
-      case Type::kDict: return add_dict(value.object<Dict>());
-      case Type::kView: return add_view(value);
-      case Type::kBytes: return add_bytes(value.object<Bytes>().bytes);
-      case Type::kRange: return add_range(value.object<Range>());
+      case Type::kStr:
+        out +=
+            value.is_safe() ? "Markup(" + repr_text(value.text()) + ")" : repr_text(value.text());
+        return;
+      case Type::kUndefined:
+        out += "Undefined";
+        return;
+      case Type::kList:
+        return add_items(value.object<Sequence>().items, '[', ']');
+      case Type::kTuple:
+        return add_tuple(value.object<Sequence>().items);
+      case Type::kDict:
+        return add_dict(value.object<Dict>());
+      case Type::kView:
+        return add_view(value);
+      case Type::kBytes:
+        return add_bytes(value.object<Bytes>().bytes);
+      case Type::kRange:
+        return add_range(value.object<Range>());
       case Type::kNamespace:
-        out += "<TemplateNamespace ";
+        out += "<Namespace ";
         add_dict(value.object<Namespace>().attributes);
         out += '>';
         return;
-      default: add_other(value);
+      default:
+        add_other(value);
     }
   }
 
@@ -71,7 +88,8 @@ class Printer {
       case Type::kCallable:
         out += "<function " + value.object<Callable>().name + ">";
         return;
-      default: out += "<" + type_name(value) + " object>";
+      default:
+        out += "<" + type_name(value) + " object>";
     }
   }
 
@@ -127,10 +145,8 @@ class Printer {
   }
 
   void add_bytes(const std::string& bytes) {
-    const char quote = bytes.find('\'') != std::string::npos &&
-                               bytes.find('"') == std::string::npos
-                           ? '"'
-                           : '\'';
+    const char quote =
+        bytes.find('\'') != std::string::npos && bytes.find('"') == std::string::npos ? '"' : '\'';
     out += 'b';
     out += quote;
     for (const char c : bytes) {
@@ -191,7 +207,8 @@ std::string float_text(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
   char buffer[64];
-  const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::scientific);
+  const auto end =
+      std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::scientific);
   const std::string scientific(buffer, end.ptr);
   const int exponent = std::stoi(scientific.substr(scientific.find('e') + 1));
   if (exponent < -4 || exponent >= 16) return scientific;
@@ -206,6 +223,20 @@ std::string repr(const Value& value) {
   Printer printer;
   printer.add(value);
   return std::move(printer.out);
+}
+
+std::string ascii_repr(const Value& value) {
+  const std::string text = repr(value);
+  std::string out;
+  for (std::size_t position = 0; position < text.size();) {
+    const char32_t c = next_char(text, position);
+    if (c < 0x80) {
+      out += static_cast<char>(c);
+    } else {
+      append_escape(out, c);
+    }
+  }
+  return out;
 }
 
 std::string to_text(const Value& value) {

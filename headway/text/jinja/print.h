@@ -13,6 +13,8 @@ std::string to_text(const Value& value);
 /// repr(): what a list prints of its items.
 std::string repr(const Value& value);
 std::string repr_text(std::string_view text);
+/// ascii(): repr() with everything beyond ASCII escaped.
+std::string ascii_repr(const Value& value);
 /// repr(float): the shortest digits that read back, 1e-05 and 1e+16 beyond 4 and 16 places.
 std::string float_text(double value);
 

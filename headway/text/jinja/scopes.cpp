@@ -96,19 +96,24 @@ void visit(const Statement& s, Symbols& symbols) {
     case StatementKind::kOutput:
       for (const OutputItem& item : s.output) visit(item.expr.get(), symbols);
       return;
-    case StatementKind::kIf: return visit_if(s, symbols);
-    case StatementKind::kMacro: return symbols.store(s.name);
+    case StatementKind::kIf:
+      return visit_if(s, symbols);
+    case StatementKind::kMacro:
+      return symbols.store(s.name);
     case StatementKind::kFor:
     case StatementKind::kCall:
-    case StatementKind::kFilter: return visit(s.value.get(), symbols);
+    case StatementKind::kFilter:
+      return visit(s.value.get(), symbols);
     case StatementKind::kSet:
       visit(s.value.get(), symbols);
       return visit_target(s.target.get(), symbols, false);
-    case StatementKind::kSetBlock: return visit_target(s.target.get(), symbols, false);
+    case StatementKind::kSetBlock:
+      return visit_target(s.target.get(), symbols, false);
     case StatementKind::kWith:
       for (const ExprPtr& value : s.defaults) visit(value.get(), symbols);
       return;
-    default: return;
+    default:
+      return;
   }
 }
 
@@ -169,7 +174,8 @@ void open_scopes(Statement& s, const Symbols& around) {
       for (auto& branch : s.branches) open_scopes(branch->body, around);
       return open_scopes(s.otherwise, around);
     case StatementKind::kMacro:
-    case StatementKind::kCall: return open_macro(s, around);
+    case StatementKind::kCall:
+      return open_macro(s, around);
     case StatementKind::kFor: {
       Symbols inner(&around);
       inner.declare(kLoopName);
@@ -196,7 +202,8 @@ void open_scopes(Statement& s, const Symbols& around) {
       Symbols inner(&around);
       return open_scope(s, inner);
     }
-    default: return;
+    default:
+      return;
   }
 }
 

@@ -16,7 +16,7 @@ namespace headway::text::jinja {
 namespace {
 
 struct Indices {
-  std::int64_t start, step, count;
+  std::int64_t start, stop, step, count;
 };
 
 // Integers beyond 64 bits are as good as the largest.
@@ -44,7 +44,7 @@ Indices indices(const SliceParts& parts, std::int64_t size) {
   const std::int64_t stop = bound(part(parts.stop), step > 0 ? high : low);
   const std::int64_t distance = step > 0 ? stop - start : start - stop;
   const std::int64_t stride = step > 0 ? step : -step;
-  return {start, step, distance <= 0 ? 0 : (distance + stride - 1) / stride};
+  return {start, stop, step, distance <= 0 ? 0 : (distance + stride - 1) / stride};
 }
 
 Value slice_text(const Value& object, const SliceParts& parts) {
@@ -70,7 +70,8 @@ Value slice_text(const Value& object, const SliceParts& parts) {
 
 Value slice(const Value& object, const SliceParts& parts) {
   switch (object.type()) {
-    case Type::kStr: return slice_text(object, parts);
+    case Type::kStr:
+      return slice_text(object, parts);
     case Type::kList:
     case Type::kTuple: {
       const Values& items = object.object<Sequence>().items;
@@ -86,7 +87,7 @@ Value slice(const Value& object, const SliceParts& parts) {
       const Indices range = indices(parts, from.size);
       const std::int64_t start = from.start + range.start * from.step;
       const std::int64_t step = from.step * range.step;
-      return std::make_shared<Range>(start, start + range.count * step, step);
+      return std::make_shared<Range>(start, from.start + range.stop * from.step, step);
     }
     case Type::kBytes: {
       const std::string& bytes = object.object<Bytes>().bytes;
@@ -97,9 +98,12 @@ Value slice(const Value& object, const SliceParts& parts) {
       }
       return std::make_shared<Bytes>(std::move(picked));
     }
-    case Type::kUndefined: fail_undefined(object);
-    case Type::kDict: fail_type("unhashable type: 'slice'");
-    default: fail_type(fmt::format("'{}' object is not subscriptable", type_name(object)));
+    case Type::kUndefined:
+      fail_undefined(object);
+    case Type::kDict:
+      fail_type("unhashable type: 'slice'");
+    default:
+      fail_type(fmt::format("'{}' object is not subscriptable", type_name(object)));
   }
 }
 

@@ -19,8 +19,7 @@ void stable_sort(std::vector<T>& items, Less less) {
       std::size_t left = begin;
       std::size_t right = middle;
       for (std::size_t out = begin; out < end; ++out) {
-        const bool take_right =
-            left == middle || (right < end && less(items[right], items[left]));
+        const bool take_right = left == middle || (right < end && less(items[right], items[left]));
         merged[out] = std::move(take_right ? items[right++] : items[left++]);
       }
     }

@@ -48,22 +48,44 @@ class Unescaper {
  private:
   bool escape(char c) {
     switch (c) {
-      case '\n': return true;
+      case '\n':
+        return true;
       case '\\':
       case '\'':
-      case '"': out_ += c; return true;
-      case 'a': out_ += '\a'; return true;
-      case 'b': out_ += '\b'; return true;
-      case 'f': out_ += '\f'; return true;
-      case 'n': out_ += '\n'; return true;
-      case 'r': out_ += '\r'; return true;
-      case 't': out_ += '\t'; return true;
-      case 'v': out_ += '\v'; return true;
-      case 'x': return hexadecimal(2);
-      case 'u': return hexadecimal(4);
-      case 'U': return hexadecimal(8);
-      case 'N': return false;
-      default: break;
+      case '"':
+        out_ += c;
+        return true;
+      case 'a':
+        out_ += '\a';
+        return true;
+      case 'b':
+        out_ += '\b';
+        return true;
+      case 'f':
+        out_ += '\f';
+        return true;
+      case 'n':
+        out_ += '\n';
+        return true;
+      case 'r':
+        out_ += '\r';
+        return true;
+      case 't':
+        out_ += '\t';
+        return true;
+      case 'v':
+        out_ += '\v';
+        return true;
+      case 'x':
+        return hexadecimal(2);
+      case 'u':
+        return hexadecimal(4);
+      case 'U':
+        return hexadecimal(8);
+      case 'N':
+        return false;
+      default:
+        break;
     }
     if (c >= '0' && c <= '7') {
       octal(c);

@@ -86,10 +86,12 @@ Value is_same(Interpreter&, Args& args) {
 }
 Value is_filter(Interpreter&, Args& args) {
   const Params params(args, "test_filter", {"value"}, 1);
+  hash_of(params[0]);  // an unhashable value is an error, as a key would be
   return params[0].is_str() && find_filter(params[0].text()) != nullptr;
 }
 Value is_test(Interpreter&, Args& args) {
   const Params params(args, "test_test", {"value"}, 1);
+  hash_of(params[0]);
   return params[0].is_str() && find_test(params[0].text()) != nullptr;
 }
 

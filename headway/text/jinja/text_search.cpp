@@ -23,7 +23,7 @@ std::vector<std::string_view> split_space(std::string_view text, std::int64_t li
   std::vector<std::string_view> parts;
   while (!(text = strip(text, std::nullopt, Side::kLeft)).empty()) {
     if (limit >= 0 && std::ssize(parts) == limit) {
-      parts.push_back(strip(text, std::nullopt, Side::kRight));
+      parts.push_back(text);
       break;
     }
     std::size_t end = 0;
@@ -40,7 +40,7 @@ std::vector<std::string_view> split_space_right(std::string_view text, std::int6
   std::vector<std::string_view> parts;
   while (!(text = strip(text, std::nullopt, Side::kRight)).empty()) {
     if (limit >= 0 && std::ssize(parts) == limit) {
-      parts.push_back(strip(text, std::nullopt, Side::kLeft));
+      parts.push_back(text);
       break;
     }
     std::size_t begin = text.size();
@@ -84,8 +84,9 @@ std::string_view strip(std::string_view text, std::optional<std::string_view> ch
   return text.substr(begin, end - begin);
 }
 
-std::vector<std::string_view> split(std::string_view text, std::optional<std::string_view> separator,
-                                    std::int64_t limit, bool from_right) {
+std::vector<std::string_view> split(std::string_view text,
+                                    std::optional<std::string_view> separator, std::int64_t limit,
+                                    bool from_right) {
   charge(std::ssize(text));
   if (!separator) return from_right ? split_space_right(text, limit) : split_space(text, limit);
   std::vector<std::string_view> parts;

@@ -26,14 +26,25 @@ class JsonWriter {
       budget->check_size(std::ssize(out));
     }
     switch (value.type()) {
-      case Type::kNone: out += "null"; return;
-      case Type::kBool: out += value.as_bool() ? "true" : "false"; return;
-      case Type::kInt: out += repr(value); return;
-      case Type::kFloat: out += number(value.as_float()); return;
-      case Type::kStr: return write_text(value.text());
+      case Type::kNone:
+        out += "null";
+        return;
+      case Type::kBool:
+        out += value.as_bool() ? "true" : "false";
+        return;
+      case Type::kInt:
+        out += repr(value);
+        return;
+      case Type::kFloat:
+        out += number(value.as_float());
+        return;
+      case Type::kStr:
+        return write_text(value.text());
       case Type::kList:
-      case Type::kTuple: return write_list(value.object<Sequence>().items);
-      case Type::kDict: return write_dict(value.object<Dict>());
+      case Type::kTuple:
+        return write_list(value.object<Sequence>().items);
+      case Type::kDict:
+        return write_dict(value.object<Dict>());
       default:
         fail_type(fmt::format("Object of type {} is not JSON serializable", type_name(value)));
     }
@@ -61,13 +72,27 @@ class JsonWriter {
       const std::size_t start = position;
       const char32_t c = next_char(text, position);
       switch (c) {
-        case '"': out += "\\\""; break;
-        case '\\': out += "\\\\"; break;
-        case '\n': out += "\\n"; break;
-        case '\r': out += "\\r"; break;
-        case '\t': out += "\\t"; break;
-        case '\f': out += "\\f"; break;
-        case '\b': out += "\\b"; break;
+        case '"':
+          out += "\\\"";
+          break;
+        case '\\':
+          out += "\\\\";
+          break;
+        case '\n':
+          out += "\\n";
+          break;
+        case '\r':
+          out += "\\r";
+          break;
+        case '\t':
+          out += "\\t";
+          break;
+        case '\f':
+          out += "\\f";
+          break;
+        case '\b':
+          out += "\\b";
+          break;
         default:
           if (c < 0x20 || (style_.ensure_ascii && c > 0x7E)) {
             if (c == 0x7F) {
@@ -107,13 +132,19 @@ class JsonWriter {
 
   static std::string key_text(const Value& key) {
     switch (key.type()) {
-      case Type::kStr: return key.text();
-      case Type::kNone: return "null";
-      case Type::kBool: return key.as_bool() ? "true" : "false";
-      case Type::kInt: return repr(key);
-      case Type::kFloat: return number(key.as_float());
+      case Type::kStr:
+        return key.text();
+      case Type::kNone:
+        return "null";
+      case Type::kBool:
+        return key.as_bool() ? "true" : "false";
+      case Type::kInt:
+        return repr(key);
+      case Type::kFloat:
+        return number(key.as_float());
       default:
-        fail_type(fmt::format("keys must be str, int, float, bool or None, not {}", type_name(key)));
+        fail_type(
+            fmt::format("keys must be str, int, float, bool or None, not {}", type_name(key)));
     }
   }
 

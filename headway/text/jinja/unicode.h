@@ -19,7 +19,7 @@ std::string encode(std::u32string_view chars);
 std::int64_t char_count(std::string_view text);
 std::size_t char_offset(std::string_view text, std::int64_t index);
 
-bool is_space(char32_t c);      // str.isspace
+bool is_space(char32_t c);  // str.isspace
 bool is_alpha(char32_t c);
 bool is_decimal(char32_t c);
 bool is_digit(char32_t c);

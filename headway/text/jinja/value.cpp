@@ -29,8 +29,10 @@ int depth_of(const Value& value) {
     case Type::kTuple:
     case Type::kDict:
     case Type::kView:
-    case Type::kIterator: return value.object_ptr()->depth;
-    default: return 0;
+    case Type::kIterator:
+      return value.object_ptr()->depth;
+    default:
+      return 0;
   }
 }
 
@@ -41,9 +43,12 @@ std::string owner_name(const Value& owner) {
     case Type::kNamespace:
       return "'transformers.utils.chat_template_utils._cached_compile_jinja_template.<locals>."
              "TemplateNamespace object'";
-    case Type::kMacro: return "'jinja2.runtime.Macro object'";
-    case Type::kLoop: return "'jinja2.runtime.LoopContext object'";
-    default: return "'" + type_name(owner) + " object'";
+    case Type::kMacro:
+      return "'jinja2.runtime.Macro object'";
+    case Type::kLoop:
+      return "'jinja2.runtime.LoopContext object'";
+    default:
+      return "'" + type_name(owner) + " object'";
   }
 }
 
@@ -65,13 +70,19 @@ Value::Value(std::string text, bool safe) {
 
 Type Value::type() const {
   switch (data_.index()) {
-    case 0: return Type::kNone;
-    case 1: return Type::kBool;
+    case 0:
+      return Type::kNone;
+    case 1:
+      return Type::kBool;
     case 2:
-    case 5: return Type::kInt;
-    case 3: return Type::kFloat;
-    case 4: return Type::kStr;
-    default: return std::get<std::shared_ptr<Object>>(data_)->type;
+    case 5:
+      return Type::kInt;
+    case 3:
+      return Type::kFloat;
+    case 4:
+      return Type::kStr;
+    default:
+      return std::get<std::shared_ptr<Object>>(data_)->type;
   }
 }
 
@@ -84,12 +95,18 @@ BigInt Value::as_big() const {
 bool Value::is_same(const Value& other) const {
   if (type() != other.type()) return false;
   switch (type()) {
-    case Type::kNone: return true;
-    case Type::kBool: return as_bool() == other.as_bool();
-    case Type::kInt: return as_big() == other.as_big();
-    case Type::kFloat: return as_float() == other.as_float();
-    case Type::kStr: return text() == other.text() && is_safe() == other.is_safe();
-    default: return object_ptr() == other.object_ptr();
+    case Type::kNone:
+      return true;
+    case Type::kBool:
+      return as_bool() == other.as_bool();
+    case Type::kInt:
+      return as_big() == other.as_big();
+    case Type::kFloat:
+      return as_float() == other.as_float();
+    case Type::kStr:
+      return text() == other.text() && is_safe() == other.is_safe();
+    default:
+      return object_ptr() == other.object_ptr();
   }
 }
 
@@ -156,8 +173,8 @@ View::View(Value of, ViewKind kind) : Object(Type::kView), dict(std::move(of)), 
 
 Range::Range(std::int64_t start, std::int64_t stop, std::int64_t step)
     : Object(Type::kRange), start(start), stop(stop), step(step) {
-  const auto distance = step > 0 ? static_cast<__int128>(stop) - start
-                                 : static_cast<__int128>(start) - stop;
+  const auto distance =
+      step > 0 ? static_cast<__int128>(stop) - start : static_cast<__int128>(start) - stop;
   const auto stride = step > 0 ? static_cast<__int128>(step) : -static_cast<__int128>(step);
   const auto count = distance <= 0 ? __int128{0} : (distance + stride - 1) / stride;
   constexpr int kLongest = 100'000;
@@ -181,9 +198,7 @@ Iterator::Iterator(std::string name, int source_depth)
   depth = checked_depth(source_depth + 2);
 }
 
-Value make_list(Values items) {
-  return std::make_shared<Sequence>(Type::kList, std::move(items));
-}
+Value make_list(Values items) { return std::make_shared<Sequence>(Type::kList, std::move(items)); }
 Value make_tuple(Values items) {
   return std::make_shared<Sequence>(Type::kTuple, std::move(items));
 }
@@ -198,38 +213,56 @@ Value undefined_variable(std::string_view name) {
 }
 
 Value unsafe_member(const Value& owner, std::string_view name) {
-  auto undefined = std::make_shared<Undefined>(fmt::format(
-      "access to attribute '{}' of '{}' object is unsafe.", name, type_name(owner)));
+  auto undefined = std::make_shared<Undefined>(
+      fmt::format("access to attribute '{}' of '{}' object is unsafe.", name, type_name(owner)));
   undefined->unsafe = true;
   return undefined;
 }
 
 std::string type_name(const Value& value) {
   switch (value.type()) {
-    case Type::kNone: return "NoneType";
-    case Type::kBool: return "bool";
-    case Type::kInt: return "int";
-    case Type::kFloat: return "float";
-    case Type::kStr: return value.is_safe() ? "Markup" : "str";
-    case Type::kBytes: return "bytes";
-    case Type::kUndefined: return "Undefined";
-    case Type::kList: return "list";
-    case Type::kTuple: return "tuple";
-    case Type::kDict: return "dict";
+    case Type::kNone:
+      return "NoneType";
+    case Type::kBool:
+      return "bool";
+    case Type::kInt:
+      return "int";
+    case Type::kFloat:
+      return "float";
+    case Type::kStr:
+      return value.is_safe() ? "Markup" : "str";
+    case Type::kBytes:
+      return "bytes";
+    case Type::kUndefined:
+      return "Undefined";
+    case Type::kList:
+      return "list";
+    case Type::kTuple:
+      return "tuple";
+    case Type::kDict:
+      return "dict";
     case Type::kView: {
       const ViewKind kind = value.object<View>().kind;
       return kind == ViewKind::kKeys     ? "dict_keys"
              : kind == ViewKind::kValues ? "dict_values"
                                          : "dict_items";
     }
-    case Type::kRange: return "range";
-    case Type::kNamespace: return "TemplateNamespace";
-    case Type::kIterator: return value.object<Iterator>().name;
-    case Type::kCallable: return "function";
-    case Type::kMacro: return "Macro";
-    case Type::kLoop: return "LoopContext";
-    case Type::kCycler: return "Cycler";
-    case Type::kJoiner: return "Joiner";
+    case Type::kRange:
+      return "range";
+    case Type::kNamespace:
+      return "TemplateNamespace";
+    case Type::kIterator:
+      return value.object<Iterator>().name;
+    case Type::kCallable:
+      return "function";
+    case Type::kMacro:
+      return "Macro";
+    case Type::kLoop:
+      return "LoopContext";
+    case Type::kCycler:
+      return "Cycler";
+    case Type::kJoiner:
+      return "Joiner";
   }
   return "object";
 }

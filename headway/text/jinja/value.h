@@ -17,8 +17,25 @@
 namespace headway::text::jinja {
 
 enum class Type {
-  kNone, kBool, kInt, kFloat, kStr, kBytes, kUndefined, kList, kTuple, kDict, kView, kRange,
-  kNamespace, kIterator, kCallable, kMacro, kLoop, kCycler, kJoiner,
+  kNone,
+  kBool,
+  kInt,
+  kFloat,
+  kStr,
+  kBytes,
+  kUndefined,
+  kList,
+  kTuple,
+  kDict,
+  kView,
+  kRange,
+  kNamespace,
+  kIterator,
+  kCallable,
+  kMacro,
+  kLoop,
+  kCycler,
+  kJoiner,
 };
 
 /// Everything that is not a number or a text. `depth` is how deeply containers nest in it.
@@ -32,7 +49,8 @@ struct Object {
   int depth = 0;
 };
 
-/// UTF-8. `safe` marks what markupsafe would: it is not escaped, and escapes what it is joined with.
+/// UTF-8. `safe` marks what markupsafe would: it is not escaped, and escapes what it is joined
+/// with.
 struct Str {
   std::shared_ptr<const std::string> text;
   bool safe = false;
@@ -40,16 +58,16 @@ struct Str {
 
 class Value {
  public:
-  Value() = default;  // None
-  Value(bool value) : data_(value) {}                  // NOLINT
-  Value(int value) : data_(std::int64_t{value}) {}     // NOLINT
-  Value(std::int64_t value) : data_(value) {}          // NOLINT
+  Value() = default;                                                     // None
+  Value(bool value) : data_(value) {}                                    // NOLINT
+  Value(int value) : data_(std::int64_t{value}) {}                       // NOLINT
+  Value(std::int64_t value) : data_(value) {}                            // NOLINT
   Value(std::size_t value) : data_(static_cast<std::int64_t>(value)) {}  // NOLINT
-  Value(double value) : data_(value) {}                // NOLINT
-  Value(BigInt value);                                 // NOLINT: 64 bits where it fits
-  Value(std::string text, bool safe = false);          // NOLINT
+  Value(double value) : data_(value) {}                                  // NOLINT
+  Value(BigInt value);                                   // NOLINT: 64 bits where it fits
+  Value(std::string text, bool safe = false);            // NOLINT
   Value(const char* text) : Value(std::string(text)) {}  // NOLINT
-  Value(Str text) : data_(std::move(text)) {}          // NOLINT
+  Value(Str text) : data_(std::move(text)) {}            // NOLINT
   template <class T>
   Value(std::shared_ptr<T> object) : data_(std::shared_ptr<Object>(std::move(object))) {}  // NOLINT
 
@@ -99,8 +117,8 @@ struct Sequence : Object {
 
 struct Dict : Object {
   Dict() : Object(Type::kDict) {}
-  /// Adds, or replaces the value of an equal key, which keeps its place and spelling. Only while the
-  /// dict is made. Errors: TemplateError of kind type if the key is not hashable.
+  /// Adds, or replaces the value of an equal key, which keeps its place and spelling. Only while
+  /// the dict is made. Errors: TemplateError of kind type if the key is not hashable.
   void set(const Value& key, Value value);
   const Value* find(const Value& key) const;
   const Value* get(std::string_view key) const;

@@ -1,7 +1,5 @@
 // Templates that mean harm, and golden templates with random damage: a TemplateError or a text,
 // soon, and in bounded memory. Not for: what correct templates render (tests/golden/text).
-#include <sys/resource.h>
-
 #include <chrono>
 #include <filesystem>
 #include <random>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include "headway/base/file_util.h"
 #include "headway/text/chat_template.h"
@@ -25,7 +24,8 @@ ChatRequest short_chat() {
   ChatRequest request;
   request.messages = jinja::parse_json_value(
       R"([{"role":"system","content":"s"},{"role":"user","content":"häi 😀"},
-          {"role":"assistant","content":"a","tool_calls":[{"function":{"name":"f","arguments":{"x":1}}}]}])",
+          {"role":"assistant","content":"a",
+           "tool_calls":[{"function":{"name":"f","arguments":{"x":1}}}]}])",
       "chat");
   request.now = parse_clock("2024-03-09T14:05:06");
   return request;
@@ -78,18 +78,21 @@ std::vector<Hostile> hostile_templates() {
       {"loop recursion", "{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}"},
       {"doubled text", grow + "{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}"},
       {"added text", grow + "{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}"},
-      {"doubled list", "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}"
-                       "{% set ns.x = ns.x + ns.x %}{% endfor %}"},
+      {"doubled list",
+       "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}"
+       "{% set ns.x = ns.x + ns.x %}{% endfor %}"},
       {"text times", "{{ 'abc' * 1000000000000 }}"},
       {"list times", "{{ ([0] * 100000000000) | length }}"},
       {"tuple times", "{{ (1, 2) * 9223372036854775807 }}"},
       {"long range", "{{ range(1000000000) | list }}"},
-      {"range of ranges", "{% for i in range(100000) %}{{ range(100000) | list | length }}{% endfor %}"},
+      {"range of ranges",
+       "{% for i in range(100000) %}{{ range(100000) | list | length }}{% endfor %}"},
       {"power tower", "{{ 9 ** 9 ** 9 ** 9 }}"},
       {"huge shift", "{{ 2 ** 100000000000000000000 }}"},
       {"big number text", "{{ (10 ** 19000) | string }}"},
-      {"many multiplications", "{% set ns = namespace(x=3) %}{% for i in range(100000) %}"
-                               "{% set ns.x = ns.x * ns.x %}{% endfor %}"},
+      {"many multiplications",
+       "{% set ns = namespace(x=3) %}{% for i in range(100000) %}"
+       "{% set ns.x = ns.x * ns.x %}{% endfor %}"},
       {"center", "{{ 'a' | center(99999999999) }}"},
       {"ljust", "{{ 'a'.ljust(99999999999) }}"},
       {"zfill", "{{ '1'.zfill(99999999999) }}"},
@@ -109,12 +112,15 @@ std::vector<Hostile> hostile_templates() {
       {"strftime width", "{{ strftime_now('%999999999Y') }}"},
       {"nested values", nest + "{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}"},
       {"nested dicts", nest + "{% set ns.x = {'a': ns.x} %}{% endfor %}{{ ns.x | tojson }}"},
-      {"nested generators", nest + "{% set ns.x = ns.x | map('upper') %}{% endfor %}{{ ns.x | list }}"},
-      {"shared values", "{% set ns = namespace(x=[1]) %}{% for i in range(200) %}"
-                        "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | string | length }}"},
-      {"shared equality", "{% set a = namespace(x=[1], y=[1]) %}{% for i in range(200) %}"
-                          "{% set a.x = [a.x, a.x] %}{% set a.y = [a.y, a.y] %}{% endfor %}"
-                          "{{ a.x == a.y }}"},
+      {"nested generators",
+       nest + "{% set ns.x = ns.x | map('upper') %}{% endfor %}{{ ns.x | list }}"},
+      {"shared values",
+       "{% set ns = namespace(x=[1]) %}{% for i in range(200) %}"
+       "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | string | length }}"},
+      {"shared equality",
+       "{% set a = namespace(x=[1], y=[1]) %}{% for i in range(200) %}"
+       "{% set a.x = [a.x, a.x] %}{% set a.y = [a.y, a.y] %}{% endfor %}"
+       "{{ a.x == a.y }}"},
       {"own namespace", "{% set ns = namespace() %}{% set ns.a = [ns] %}{{ ns }}"},
       {"deep parentheses", "{{ " + repeated("(", 100000) + "1" + repeated(")", 100000) + " }}"},
       {"deep lists", "{{ " + repeated("[", 50000) + repeated("]", 50000) + " }}"},
@@ -147,8 +153,8 @@ TEST(TemplateFuzz, HostileTemplatesEndSoonWithAnError) {
 
 TEST(TemplateFuzz, TheStandardLimitsHoldToo) {
   const ChatRequest request = short_chat();
-  const std::string endless = repeated("{% for i in range(100000) %}", 3) + "{% set a = i %}" +
-                              repeated("{% endfor %}", 3);
+  const std::string endless =
+      repeated("{% for i in range(100000) %}", 3) + "{% set a = i %}" + repeated("{% endfor %}", 3);
   EXPECT_THROW(ChatTemplate(endless).render(request), TemplateError);
   const std::string growing =
       "{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}"
@@ -167,16 +173,24 @@ std::vector<std::string> golden_templates() {
 
 // Cuts, repeats, swaps and overwrites pieces; the result is repaired to UTF-8.
 std::string damaged(std::string source, std::mt19937& random) {
-  const std::vector<std::string> pieces = {"{%", "%}", "{{", "}}", "-", "|", "(", ")", "[", ".",
-                                           " if ", "endfor", "'", "\\", "loop", "**", "é", "is "};
+  const std::vector<std::string> pieces = {"{%", "%}", "{{",   "}}", "-",    "|",
+                                           "(",  ")",  "[",    ".",  " if ", "endfor",
+                                           "'",  "\\", "loop", "**", "é",    "is "};
   const auto below = [&](std::size_t n) { return n == 0 ? 0 : random() % n; };
   for (int i = 0; i < 3; ++i) {
     const std::size_t at = below(source.size());
     switch (below(4)) {
-      case 0: source.erase(at, below(20)); break;
-      case 1: source.insert(at, pieces[below(pieces.size())]); break;
-      case 2: source.insert(at, source.substr(below(source.size()), below(40))); break;
-      default: source[at] = static_cast<char>(below(256));
+      case 0:
+        source.erase(at, below(20));
+        break;
+      case 1:
+        source.insert(at, pieces[below(pieces.size())]);
+        break;
+      case 2:
+        source.insert(at, source.substr(below(source.size()), below(40)));
+        break;
+      default:
+        source[at] = static_cast<char>(below(256));
     }
   }
   return repair_utf8(source);

@@ -1,5 +1,7 @@
 // Every line of the chat goldens: text, generation spans, or the kind of error transformers raises.
 // Not for: limits (tests/fuzz/text) or single features beyond the goldens (tests/unit/text).
+#include "headway/text/chat_template.h"
+
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -9,7 +11,6 @@
 #include "headway/base/file_util.h"
 #include "headway/base/json.h"
 #include "headway/base/text_util.h"
-#include "headway/text/chat_template.h"
 
 namespace headway::text {
 namespace {
@@ -79,7 +80,8 @@ TEST_P(ChatGolden, EveryLine) {
     source = read_file((folder / "template.jinja").string(), 1 << 20);
   }
   int lines = 0;
-  for (const std::string& text : split(read_file((folder / "cases.jsonl").string(), 1 << 20), '\n')) {
+  for (const std::string& text :
+       split(read_file((folder / "cases.jsonl").string(), 1 << 20), '\n')) {
     if (text.empty()) continue;
     SCOPED_TRACE(shorten(text, 300));
     const Value line = jinja::parse_json_value(text, "golden");
