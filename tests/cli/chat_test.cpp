@@ -46,7 +46,9 @@ model:
   hidden_size: 16
   blocks:
     global: {attention: {num_heads: 2, num_kv_heads: 1, head_dim: 8}, mlp: {intermediate_size: 24}}
-    local: {attention: {num_heads: 2, num_kv_heads: 1, head_dim: 8, window: 7}, mlp: {intermediate_size: 24}}
+    local:
+      attention: {num_heads: 2, num_kv_heads: 1, head_dim: 8, window: 7}
+      mlp: {intermediate_size: 24}
   pattern: [global, local]
   num_layers: 2
 data: {train: [TEXT], sequence_length: 16, validation_fraction: 0.1}
