@@ -64,7 +64,7 @@ Value::Value(BigInt value) {
 }
 
 Value::Value(std::string text, bool safe) {
-  charge(static_cast<std::int64_t>(text.size()) + 32);
+  charge(static_cast<std::int64_t>(text.size()));
   data_ = Str{std::make_shared<const std::string>(std::move(text)), safe};
 }
 

@@ -87,7 +87,7 @@ std::vector<Hostile> hostile_templates() {
       {"long range", "{{ range(1000000000) | list }}"},
       {"range of ranges",
        "{% for i in range(100000) %}{{ range(100000) | list | length }}{% endfor %}"},
-      {"power tower", "{{ 9 ** 9 ** 9 ** 9 }}"},
+      {"power tower", "{{ 9 ** (9 ** (9 ** 9)) }}"},
       {"huge shift", "{{ 2 ** 100000000000000000000 }}"},
       {"big number text", "{{ (10 ** 19000) | string }}"},
       {"many multiplications",
