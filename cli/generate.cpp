@@ -4,12 +4,15 @@
 #include <fstream>
 #include <memory>
 
-#include "cli/command.h"
-#include "cli/model_options.h"
 #include "headway/base/error.h"
 #include "headway/base/file_util.h"
 #include "headway/base/text_util.h"
 #include "headway/engine/generator.h"
+
+#include "cli/chat_prompt.h"
+#include "cli/command.h"
+#include "cli/model_options.h"
+#include "cli/sampling_options.h"
 
 namespace headway::cli {
 namespace {
@@ -20,6 +23,7 @@ struct Options {
   std::string token_ids;
   std::string prompts;
   std::string chat;
+  std::string chat_template;
   engine::GenerateOptions generate;
   bool ignore_eos = false;
   bool json = false;
@@ -82,9 +86,12 @@ std::vector<std::vector<int64_t>> read_prompts(const engine::LoadedModel& loaded
 
 const char* finish_name(engine::FinishReason reason) {
   switch (reason) {
-    case engine::FinishReason::kLength: return "length";
-    case engine::FinishReason::kStopId: return "eos";
-    case engine::FinishReason::kStopString: return "stop";
+    case engine::FinishReason::kLength:
+      return "length";
+    case engine::FinishReason::kStopId:
+      return "eos";
+    case engine::FinishReason::kStopString:
+      return "stop";
   }
   return "?";
 }
@@ -143,39 +150,22 @@ void generate_many(const engine::Generator& generator, const engine::LoadedModel
   }
 }
 
+std::vector<int64_t> prompt_ids(const engine::LoadedModel& loaded, const Options& options) {
+  if (!options.token_ids.empty()) return parse_token_ids(options.token_ids);
+  if (options.chat.empty()) return encode(loaded, options.prompt);
+  ChatWriter writer(loaded, options.model.model, options.chat_template);
+  return writer.encode(writer.render(read_chat_file(options.chat)));
+}
+
 void run(Options& options) {
-  if (!options.chat.empty()) {
-    throw UnsupportedError(
-        "[generate] --chat: chat templates are not in this build; allowed --prompt, --token-ids, "
-        "--prompts");
+  if (!options.chat_template.empty() && options.chat.empty()) {
+    throw ConfigError("[generate] --chat-template: allowed only with --chat");
   }
   const engine::LoadedModel loaded = load(options.model);
   if (!options.ignore_eos) options.generate.stop_ids = loaded.checkpoint.generation.eos_token_ids;
   const engine::Generator generator(*loaded.model, loaded.tokenizer.tokenizer);
   if (!options.prompts.empty()) return generate_many(generator, loaded, options);
-  generate_one(generator, loaded, options,
-               options.token_ids.empty() ? encode(loaded, options.prompt)
-                                         : parse_token_ids(options.token_ids));
-}
-
-void add_sampling(CLI::App& command, engine::GenerateOptions& generate) {
-  command.add_option("--max-new-tokens", generate.max_new_tokens, "Tokens to add")->required();
-  command.add_option("--temperature", generate.sampler.temperature, "0 takes the likeliest token")
-      ->capture_default_str();
-  command.add_option("--top-k", generate.sampler.top_k, "Keep the k likeliest tokens; 0 = all")
-      ->capture_default_str();
-  command.add_option("--top-p", generate.sampler.top_p, "Keep the likeliest tokens up to this sum")
-      ->capture_default_str();
-  command
-      .add_option("--min-p", generate.sampler.min_p,
-                  "Keep tokens at least this part as likely as the likeliest")
-      ->capture_default_str();
-  command
-      .add_option("--repetition-penalty", generate.sampler.repetition_penalty,
-                  "Above 1 discourages what was said")
-      ->capture_default_str();
-  command.add_option("--stop", generate.stop, "Text that ends the output; may be given again");
-  command.add_option("--seed", generate.seed, "Of the draws")->capture_default_str();
+  generate_one(generator, loaded, options, prompt_ids(loaded, options));
 }
 
 }  // namespace
@@ -190,9 +180,14 @@ void add_generate(CLI::App& app) {
   input->add_option("--token-ids", options->token_ids, "1,2,3: works without a tokenizer");
   input->add_option("--prompts", options->prompts,
                     "JSONL file of {\"prompt\"} or {\"token_ids\"}; a JSON line for each");
-  input->add_option("--chat", options->chat, "JSON file of messages");
+  input->add_option("--chat", options->chat,
+                    "JSON file: a list of messages, or {\"messages\", \"tools\", \"kwargs\"}");
   input->require_option(1);
-  add_sampling(*command, options->generate);
+  command->add_option("--chat-template", options->chat_template,
+                      "With --chat: FILE.jinja, or the name of one of the model's templates");
+  command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Tokens to add")
+      ->required();
+  add_sampling_options(*command, options->generate);
   command->add_flag("--ignore-eos", options->ignore_eos, "Do not stop at end-of-sequence tokens");
   command->add_flag("--json", options->json, "Machine-readable output on stdout");
   command->callback([options] { run(*options); });

@@ -1,19 +1,20 @@
 // The program: parses the command line, runs one command, turns errors into text on stderr and exit
 // codes.
-#include <ATen/Parallel.h>
-#include <c10/util/Exception.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#include "cli/command.h"
+#include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
+
 #include "headway/base/error.h"
 #include "headway/base/text_util.h"
 #include "headway/base/version.h"
 #include "headway/ops/kernel_table.h"
+
+#include "cli/command.h"
 
 namespace headway::cli {
 namespace {
@@ -37,8 +38,9 @@ void set_threads() {
 }
 
 void add_commands(CLI::App& app) {
-  for (const auto add : {add_train, add_eval, add_generate, add_convert, add_inspect, add_validate,
-                         add_tokenize, add_probe, add_bench, add_doctor}) {
+  for (const auto add :
+       {add_train, add_eval, add_generate, add_chat, add_convert, add_inspect, add_validate,
+        add_tokenize, add_template, add_probe, add_bench, add_doctor}) {
     add(app);
   }
 }

@@ -111,8 +111,12 @@ void ConsoleProgress::on_checkpoint(std::int64_t /*step*/, const std::filesystem
 
 void ConsoleProgress::on_tokenize(const data::TokenizeProgress& progress) {
   if (!is_due(is_terminal_ ? Clock::duration(kRedrawEvery) : Clock::duration(kLineEvery))) return;
+  const std::string done =
+      is_terminal_
+          ? bar(std::min(progress.bytes_done, progress.bytes_total), progress.bytes_total) + " "
+          : "";
   const std::string line =
-      fmt::format("encoding {} of {}: {} tokens", format_bytes(progress.bytes_done),
+      fmt::format("{}encoding {} of {}: {} tokens", done, format_bytes(progress.bytes_done),
                   format_bytes(progress.bytes_total), format_count(progress.tokens));
   if (is_terminal_) {
     redraw(line);

@@ -23,4 +23,12 @@ const std::atomic<bool>& stop_on_signals() {
   return stop_requested;
 }
 
+std::atomic<bool>& interrupt_flag() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  action.sa_flags = 0;
+  ::sigaction(SIGINT, &action, nullptr);
+  return stop_requested;
+}
+
 }  // namespace headway::cli

@@ -11,4 +11,8 @@ namespace headway::cli {
 /// once.
 const std::atomic<bool>& stop_on_signals();
 
+/// Installs a handler for SIGINT that sets the flag returned and breaks off a read from the
+/// terminal. Whoever looks at the flag takes it back.
+std::atomic<bool>& interrupt_flag();
+
 }  // namespace headway::cli

@@ -11,6 +11,7 @@
 
 #include "cli/command.h"
 #include "cli/tokenizer.h"
+#include "cli/tokenize_dataset.h"
 
 namespace headway::cli {
 namespace {
@@ -23,6 +24,7 @@ struct Options {
   bool special = false;
   bool decode = false;
   bool json = false;
+  DatasetOptions dataset;
 };
 
 constexpr int64_t kLargestFile = int64_t{1} << 32;
@@ -112,6 +114,9 @@ void run_lines(const text::Tokenizer& tokenizer) {
 
 void run(const Options& options) {
   const auto tokenizer = text::load_tokenizer(options.tokenizer);
+  if (!options.dataset.data.empty()) {
+    return tokenize_dataset(options.dataset, tokenizer, options.json);
+  }
   if (options.jsonl) return run_lines(*tokenizer);
   const std::string input =
       options.file.empty() ? options.text : read_file(options.file, kLargestFile);
@@ -140,7 +145,15 @@ void add_tokenize(CLI::App& app) {
   input->add_option("--file", options->file, "A file holding it");
   input->add_flag("--jsonl", options->jsonl,
                   "Lines {\"text\"} or {\"ids\"} on stdin, one answer a line");
+  input->add_option("--data", options->dataset.data,
+                    "Text and JSONL files and folders, encoded into --out");
   input->require_option(1);
+  command->add_option("--out", options->dataset.out,
+                      "With --data: PREFIX of a Megatron dataset, PREFIX.bin and PREFIX.idx");
+  command
+      ->add_option("--text-field", options->dataset.text_field,
+                   "With --data: field of JSON lines that holds the text")
+      ->capture_default_str();
   command->add_flag("--special", options->special, "Add special tokens; keep them with --decode");
   command->add_flag("--decode", options->decode, "Ids to text");
   command->add_flag("--json", options->json, "Machine-readable output on stdout");

@@ -34,7 +34,8 @@ endfunction()
 
 # The precompiled headers: headway_torch_pch for what uses tensors, headway_autograd_pch for the
 # layers that define autograd nodes. Two, because every template that a header's inline functions
-# ask for is instantiated again in each file, used or not: 1.4 s for the autograd part. It is for ops, the only layer that defines autograd nodes.
+# ask for is instantiated again in each file, used or not: 1.4 s for the autograd part. It is for
+# ops, the only layer that defines autograd nodes.
 # Narrow on purpose: torch/torch.h would cost 700 MB and most of a minute.
 function(headway_define_pch name)
   set(file "${PROJECT_BINARY_DIR}/${name}.cpp")

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "headway/base/error.h"
+#include "headway/data/indexed_dataset.h"
 
 namespace headway::data {
 namespace {
@@ -25,6 +26,9 @@ constexpr std::size_t kBinaryProbe = 8192;
 }
 
 SourceFile source_file(const fs::path& path) {
+  const fs::path index = find_index(path);
+  const bool named = path.extension() == ".idx" || path.extension() == ".bin";
+  if (!index.empty() && named) return {index.lexically_normal(), SourceFormat::kIndexed};
   const fs::path extension = path.extension();
   const bool lines = extension == ".jsonl" || extension == ".ndjson";
   return {path.lexically_normal(), lines ? SourceFormat::kJsonl : SourceFormat::kText};
@@ -56,10 +60,13 @@ void walk_folder(const fs::path& folder, std::string_view where, SourceList& lis
       error.clear();
       continue;
     }
-    if (is_binary(path, where)) {
+    const SourceFile file = source_file(path);
+    if (file.format == SourceFormat::kIndexed) {
+      if (path.extension() == ".idx") list.files.push_back(file);
+    } else if (is_binary(path, where)) {
       list.skipped.push_back(path.lexically_normal());
     } else {
-      list.files.push_back(source_file(path));
+      list.files.push_back(file);
     }
   }
   if (error) fail(where, folder, error.message());
@@ -77,7 +84,12 @@ SourceList find_sources(const std::vector<std::string>& paths, std::string_view 
     const fs::path path(name);
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
-    if (status.type() == fs::file_type::not_found) fail(where, path, "missing");
+    if (status.type() == fs::file_type::not_found) {
+      const fs::path index = find_index(path);
+      if (index.empty()) fail(where, path, "missing");
+      list.files.push_back({index.lexically_normal(), SourceFormat::kIndexed});
+      continue;
+    }
     if (fs::is_directory(status)) {
       walk_folder(path, where, list);
     } else if (fs::is_regular_file(status)) {

@@ -9,8 +9,9 @@
 
 namespace headway::data {
 
-/// kText: the file is one document. kJsonl: every line is a document.
-enum class SourceFormat { kText, kJsonl };
+/// kText: the file is one document. kJsonl: every line is a document. kIndexed: the .idx of a
+/// Megatron dataset, which holds tokens. The numbers go into cache keys.
+enum class SourceFormat { kText = 0, kJsonl = 1, kIndexed = 2 };
 
 struct SourceFile {
   std::filesystem::path path;
@@ -24,7 +25,8 @@ struct SourceList {
 };
 
 /// Files named by `paths` and files anywhere below folders named there, all sorted by path.
-/// A name ending in .jsonl or .ndjson is JSON lines, any other is text. In folders, names that
+/// A name ending in .jsonl or .ndjson is JSON lines; PREFIX, PREFIX.bin or PREFIX.idx is a dataset
+/// if PREFIX.bin and PREFIX.idx both exist; any other is text. In folders, names that
 /// start with '.', linked folders and binary files (a NUL in the first 8 KiB) are passed over; a
 /// file named itself is always taken. `where` is the configuration key for messages. Errors:
 /// ConfigError (no path, a file reached twice); CheckpointError (missing, unreadable, neither file

@@ -31,6 +31,8 @@ class TokenSink {
   void append(std::span<const std::int64_t> ids);
   void end_document();
   std::int64_t size() const { return size_; }
+  /// Of documents that were closed and had tokens.
+  std::int64_t num_documents() const { return std::ssize(document_ends_); }
 
  protected:
   virtual void store(std::span<const std::uint32_t> ids) = 0;

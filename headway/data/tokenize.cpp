@@ -1,11 +1,13 @@
-// One pass over the text; a tokenizer that allows it sees long documents in pieces.
-// Not for: several threads, yet.
+// One pass over the text, encoded in batches on all threads; a tokenizer that allows it sees long
+// documents in pieces. Not for: the tokenizer's own speed.
 #include "headway/data/tokenize.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include "headway/base/error.h"
 #include "headway/data/documents.h"
+#include "headway/data/indexed_dataset.h"
 
 namespace headway::data {
 namespace {
@@ -13,6 +15,11 @@ namespace {
 // Raise when the same files and tokenizer give other tokens than before.
 constexpr std::uint64_t kTokenizeVersion = 1;
 
+constexpr std::size_t kBatchBytes = std::size_t{4} << 20;
+constexpr std::size_t kBatchPieces = 4096;
+
+/// Collects pieces of text, encodes a batch of them on all threads, and stores the tokens in the
+/// order of the text: the result does not depend on the threads.
 class DocumentEncoder {
  public:
   DocumentEncoder(const TokenizeRequest& request, TokenSink& sink)
@@ -21,45 +28,99 @@ class DocumentEncoder {
       std::error_code error;
       const auto size = std::filesystem::file_size(file.path, error);
       if (!error) progress_.bytes_total += static_cast<std::int64_t>(size);
+      if (file.format != SourceFormat::kIndexed) continue;
+      const auto tokens = std::filesystem::file_size(bin_of(file.path), error);
+      if (!error) progress_.bytes_total += static_cast<std::int64_t>(tokens);
     }
   }
 
-  void take(std::string_view piece, bool last) {
-    if (tokenizer_.is_concatenative()) {
-      encode(piece);
-    } else {
-      document_ += piece;
-      if (last) encode(document_);
-    }
-    if (last) finish_document();
-    progress_.bytes_done += static_cast<std::int64_t>(piece.size());
-    progress_.tokens = sink_.size();
-    if (request_.progress) request_.progress(progress_);
+  void take(std::string_view text, bool last) {
+    if (pieces_.empty() || pieces_.back().closed) pieces_.emplace_back();
+    pieces_.back().text += text;
+    pieces_.back().last = last;
+    // Only a tokenizer that allows it sees a document in pieces.
+    pieces_.back().closed = last || tokenizer_.is_concatenative();
+    waiting_ += text.size();
+    const bool full = waiting_ >= kBatchBytes || pieces_.size() >= kBatchPieces;
+    if (full && pieces_.back().closed) flush();
+  }
+
+  void take_tokens(std::span<const std::int64_t> ids, bool last) {
+    sink_.append(ids);
+    if (last) sink_.end_document();
+    report(std::ssize(ids));
+  }
+
+  void flush() {
+    at::parallel_for(0, std::ssize(pieces_), 1, [this](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        Piece& piece = pieces_[static_cast<std::size_t>(i)];
+        if (!piece.text.empty()) piece.ids = tokenizer_.encode(piece.text, true);
+      }
+    });
+    for (const Piece& piece : pieces_) store(piece);
+    pieces_.clear();
+    waiting_ = 0;
   }
 
  private:
-  void encode(std::string_view text) {
-    if (text.empty()) return;
-    const auto ids = tokenizer_.encode(text, true);
-    if (!ids.empty()) last_id_ = ids.back();
-    sink_.append(ids);
+  struct Piece {
+    std::string text;
+    bool last = false;    // of its document
+    bool closed = false;  // nothing is added to it
+    std::vector<std::int64_t> ids;
+  };
+
+  void store(const Piece& piece) {
+    if (!piece.ids.empty()) last_id_ = piece.ids.back();
+    sink_.append(piece.ids);
+    if (piece.last) finish_document();
+    report(std::ssize(piece.text));
   }
 
   void finish_document() {
     const auto eos = tokenizer_.eos_id();
     if (eos && last_id_ >= 0 && last_id_ != *eos) sink_.append(std::span(&*eos, 1));
     sink_.end_document();
-    document_.clear();
     last_id_ = -1;
+  }
+
+  void report(std::int64_t bytes) {
+    progress_.bytes_done += bytes;
+    progress_.tokens = sink_.size();
+    if (request_.progress) request_.progress(progress_);
   }
 
   const TokenizeRequest& request_;
   const text::Tokenizer& tokenizer_;
   TokenSink& sink_;
   TokenizeProgress progress_;
-  std::string document_;
+  std::vector<Piece> pieces_;
+  std::size_t waiting_ = 0;    // bytes in pieces_
   std::int64_t last_id_ = -1;  // of the document; -1: none yet
 };
+
+ContentHash::Value hash_source(const SourceFile& file) {
+  const ContentHash::Value hash = hash_file(file.path);
+  if (file.format != SourceFormat::kIndexed) return hash;
+  const ContentHash::Value tokens = hash_file(bin_of(file.path));
+  return ContentHash().field(hash[0]).field(hash[1]).field(tokens[0]).field(tokens[1]).value();
+}
+
+void take_file(const TokenizeRequest& request, const SourceFile& file,
+               const ContentHash::Value& expected, DocumentEncoder& encoder) {
+  if (file.format == SourceFormat::kIndexed) {
+    encoder.flush();
+    const IndexedDataset dataset(file.path);
+    return dataset.read(
+        request.tokenizer->vocab_size(),
+        [&](std::span<const std::int64_t> ids, bool last) { encoder.take_tokens(ids, last); });
+  }
+  const auto take = [&](std::string_view piece, bool last) { encoder.take(piece, last); };
+  if (read_documents(file, request.text_field, take) == expected) return;
+  throw CheckpointError(fmt::format("[{}] file = changed while it was read, allowed a file at rest",
+                                    file.path.string()));
+}
 
 }  // namespace
 
@@ -69,9 +130,12 @@ SourceContent inspect_sources(const TokenizeRequest& request) {
   key.field(kTokenizeVersion).field(request.tokenizer->fingerprint()).field(request.files.size());
   for (const SourceFile& file : request.files) {
     const bool lines = file.format == SourceFormat::kJsonl;
-    const ContentHash::Value hash = hash_file(file.path);
+    const ContentHash::Value hash = hash_source(file);
     content.hashes.push_back(hash);
-    key.field(lines ? 1 : 0).field(lines ? request.text_field : "").field(hash[0]).field(hash[1]);
+    key.field(static_cast<std::uint64_t>(file.format))
+        .field(lines ? request.text_field : "")
+        .field(hash[0])
+        .field(hash[1]);
   }
   content.info.vocab_size = request.tokenizer->vocab_size();
   content.info.content = key.value();
@@ -82,14 +146,9 @@ SourceContent inspect_sources(const TokenizeRequest& request) {
 void tokenize(const TokenizeRequest& request, const SourceContent& content, TokenSink& sink) {
   DocumentEncoder encoder(request, sink);
   for (std::size_t i = 0; i < request.files.size(); ++i) {
-    const auto take = [&](std::string_view piece, bool last) { encoder.take(piece, last); };
-    if (read_documents(request.files[i], request.text_field, take) != content.hashes[i]) {
-      throw CheckpointError(
-          fmt::format("[{}] file = changed while it was read, allowed a file at "
-                      "rest",
-                      request.files[i].path.string()));
-    }
+    take_file(request, request.files[i], content.hashes[i], encoder);
   }
+  encoder.flush();
   if (sink.size() == 0) {
     throw CheckpointError(
         fmt::format("[{}] tokens = 0 in {} files, allowed at least 1; hint: every "

@@ -1,11 +1,11 @@
 // The loop that produces tokens with cached state. Not for: choosing a token (sampler).
 #include "headway/engine/generator.h"
 
-#include <ATen/Functions.h>
-#include <ATen/core/grad_mode.h>
-
 #include <algorithm>
 #include <chrono>
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 
 #include "headway/base/error.h"
 #include "headway/engine/stop_strings.h"
@@ -90,19 +90,23 @@ double GenerateTiming::decode_tokens_per_second() const {
 }
 
 GenerateResult Generator::run(const std::vector<int64_t>& prompt, const GenerateOptions& options,
-                              const TextCallback& on_text) const {
+                              const TextCallback& on_text, Conversation* conversation) const {
   check_request(prompt, options, model_->spec().embedding.vocab_size, tokenizer_ != nullptr);
   at::NoGradGuard no_grad;
   GenerateResult result;
   result.token_ids = prompt;
   result.timing.prompt_tokens = static_cast<int64_t>(prompt.size());
   TextSink sink(tokenizer_.get(), options, on_text);
-  nn::ModelState state = nn::make_state(model_->spec());
+  Conversation own(model_->spec());
+  Conversation& read = conversation != nullptr ? *conversation : own;
 
   Clock::time_point start = Clock::now();
-  std::vector<int64_t> pending = prompt;
+  std::vector<int64_t> pending(prompt.begin() + read.resume(prompt), prompt.end());
   for (int64_t n = 0; n < options.max_new_tokens; ++n) {
-    const at::Tensor logits = next_logits(*model_, pending, state);
+    if (n > 0 && read.interrupted && read.interrupted()) break;
+    const at::Tensor logits = next_logits(*model_, pending, read.state());
+    read.append(pending);
+    if (n == 0 && conversation != nullptr) read.mark();
     const auto position = static_cast<uint64_t>(result.token_ids.size());
     const int64_t id = sample_token(logits, result.token_ids, options.sampler,
                                     {options.seed, options.request, position});
@@ -126,7 +130,7 @@ GenerateResult Generator::run(const std::vector<int64_t>& prompt, const Generate
   result.timing.decode_seconds = result.timing.new_tokens > 0 ? seconds_since(start) : 0.0;
   sink.finish();
   result.text = sink.text();
-  result.state_bytes = state.bytes();
+  result.state_bytes = read.state().bytes();
   return result;
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "headway/engine/conversation.h"
 #include "headway/engine/sampler.h"
 #include "headway/nn/transformer.h"
 #include "headway/text/tokenizer.h"
@@ -18,9 +19,9 @@ struct GenerateOptions {
   int64_t max_new_tokens = 0;
   SamplerOptions sampler;
   uint64_t seed = 0;
-  uint64_t request = 0;             // keys the draws together with seed and position
-  std::vector<std::string> stop;    // needs a tokenizer
-  std::vector<int64_t> stop_ids;    // end-of-sequence ids; the id itself is kept in the result
+  uint64_t request = 0;           // keys the draws together with seed and position
+  std::vector<std::string> stop;  // needs a tokenizer
+  std::vector<int64_t> stop_ids;  // end-of-sequence ids; the id itself is kept in the result
 };
 
 enum class FinishReason { kLength, kStopId, kStopString };
@@ -38,7 +39,7 @@ struct GenerateResult {
   std::string text;  // of the new tokens, cut before a stop string; empty without a tokenizer
   FinishReason finish = FinishReason::kLength;
   GenerateTiming timing;
-  int64_t state_bytes = 0;         // caches at the end
+  int64_t state_bytes = 0;  // caches at the end
 };
 
 /// Called with text as it becomes final (UTF-8); never with part of a character or of a stop
@@ -51,9 +52,12 @@ class Generator {
   Generator(nn::Transformer& model, std::shared_ptr<const text::Tokenizer> tokenizer)
       : model_(&model), tokenizer_(std::move(tokenizer)) {}
 
+  /// Continues `prompt`. With a conversation, only what it has not read yet is read, and it goes on
+  /// from there the next time. Same tokens either way.
   /// Errors: ConfigError (empty prompt, ids outside the vocabulary, options out of range).
   GenerateResult run(const std::vector<int64_t>& prompt, const GenerateOptions& options,
-                     const TextCallback& on_text = nullptr) const;
+                     const TextCallback& on_text = nullptr,
+                     Conversation* conversation = nullptr) const;
 
  private:
   nn::Transformer* model_;

@@ -64,8 +64,19 @@ class Examples(unittest.TestCase):
         sample = json.loads(headway("generate", "--model", run, "--prompt", "int ",
                                     "--max-new-tokens", 8, "--json").stdout)
         self.assertEqual(len(sample["token_ids"]), 4 + 8)
+        self.check_chat(run)
         self.check_export(run, EXPORTS[example.stem])
         self.check_rounds(run)
+
+    def check_chat(self, run):
+        """The example chat, by the example template."""
+        template = SOURCE / "examples" / "chat.jinja"
+        chat = SOURCE / "examples" / "chat.json"
+        answer = json.loads(headway("generate", "--model", run, "--chat", chat, "--chat-template",
+                                    template, "--max-new-tokens", 3, "--json").stdout)
+        question = json.loads(chat.read_text())["messages"][1]["content"]
+        prompt = bytes(answer["token_ids"][:-3]).decode()
+        self.assertTrue(prompt.endswith(f"[user]{question}\n[assistant]"), prompt)
 
     def check_rounds(self, run):
         """Rounds on request, as tools/compare_hf.py asks for them."""

@@ -2,6 +2,7 @@
 // Not for: the cache.
 #include "headway/data/tokenize.h"
 
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -92,6 +93,26 @@ TEST(Tokenize, ProgressEndsAtTheTotal) {
   EXPECT_EQ(seen.back().bytes_done, (3 << 20) + 1);
   EXPECT_EQ(seen.back().bytes_total, (3 << 20) + 1);
   EXPECT_EQ(seen.back().tokens, (3 << 20) + 1);
+}
+
+TEST(Tokenize, ThreadsDoNotChangeTheResult) {
+  const TempFolder folder;
+  std::string lines;
+  for (int i = 0; i < 5000; ++i) {
+    lines += "{\"text\": \"" + std::string(static_cast<std::size_t>(i % 97), 'a') +
+             std::to_string(i) + "\"}\n";
+  }
+  const auto request = bytes_request(
+      {folder.write("a.jsonl", lines), folder.write("b", std::string(9 << 20, 'y') + "é")});
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  const auto one = tokenize_in_memory(request);
+  at::set_num_threads(4);
+  const auto four = tokenize_in_memory(request);
+  at::set_num_threads(threads);
+  EXPECT_EQ(all_tokens(*one), all_tokens(*four));
+  EXPECT_TRUE(std::ranges::equal(one->document_ends(), four->document_ends()));
+  EXPECT_EQ(one->document_ends().size(), 5001u);
 }
 
 TEST(Tokenize, NoTextIsAnError) {
