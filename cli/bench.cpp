@@ -133,7 +133,9 @@ std::string help_text() {
 void add_bench(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("bench", help_text());
-  command->add_option("name", options->name, "attention | rows | head | train | decode | step")
+  command
+      ->add_option("name", options->name,
+                   "attention | rows | delta_rule | head | train | decode | step")
       ->required();
   command->add_option("--rounds", options->settings.rounds, "Most counted runs of a case")
       ->check(CLI::Range(3, 1000))

@@ -42,7 +42,7 @@ void run(const Options& options) {
 void add_probe(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("probe", "Run one module on given tensors, with gradients");
-  command->add_option("module", options->module, "self_attention | gpt_model | rope")->required();
+  command->add_option("module", options->module, engine::probe_modules())->required();
   command->add_option("--in", options->in, "safetensors file: inputs, param.*, cotangent")
       ->required();
   command->add_option("--out", options->out, "safetensors file to write")->required();

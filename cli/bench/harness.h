@@ -13,10 +13,10 @@ namespace headway::cli::bench {
 struct Case {
   std::string name;
   std::function<void()> ours;
-  std::string baseline_name;       // empty: no baseline
+  std::string baseline_name;  // empty: no baseline
   std::function<void()> baseline;
-  double flops = 0.0;              // of one run; 0 = share of peak is not given
-  double tokens = 0.0;             // of one run; 0 = tokens/s are not given
+  double flops = 0.0;   // of one run; 0 = share of peak is not given
+  double tokens = 0.0;  // of one run; 0 = tokens/s are not given
 };
 
 struct Spread {
@@ -60,6 +60,7 @@ const std::vector<CaseSet>& case_sets();
 
 std::vector<Case> attention_cases();
 std::vector<Case> row_op_cases();
+std::vector<Case> delta_rule_cases();
 std::vector<Case> head_cases();
 std::vector<Case> train_cases();
 std::vector<Case> decode_cases();

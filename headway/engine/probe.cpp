@@ -3,6 +3,7 @@
 #include "headway/engine/probe.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include <ATen/Functions.h>
@@ -80,6 +81,13 @@ Json ProbeInput::config() const {
     throw ConfigError("[probe] config: missing; allowed metadata `config` or --config FILE.json");
   }
   return parse_json(given, "metadata config", JsonErrors::kConfig);
+}
+
+Json ProbeInput::config_or_empty() const {
+  if (!request_.config && text("config").empty()) return Json::object();
+  const Json given = config();
+  if (given.is_object()) return given;
+  throw ConfigError("[probe] config = " + json_summary(given) + ": allowed a mapping");
 }
 
 Json ProbeInput::arguments() const {
@@ -163,33 +171,54 @@ void ProbeInput::refuse(const std::vector<std::string>& names, const std::string
   }
 }
 
-std::map<std::string, at::Tensor> probe(const ProbeRequest& request) {
-  static const std::vector<std::string> kLater = {"cross_attention",
-                                                  "gated_delta_net",
-                                                  "gated_delta_rule",
-                                                  "causal_conv1d",
-                                                  "gated_rms_norm",
-                                                  "mla",
-                                                  "dsa",
-                                                  "router",
-                                                  "moe_layer",
-                                                  "qk_clip",
-                                                  "static_cache"};
-  const ProbeInput input(request);
-  ProbeOutput out;
-  if (request.module == "self_attention") {
-    out = probe_attention(input);
-  } else if (request.module == "gpt_model") {
-    out = probe_gpt(input);
-  } else if (request.module == "rope") {
-    out = probe_rope(input);
-  } else if (std::find(kLater.begin(), kLater.end(), request.module) != kLater.end()) {
-    throw UnsupportedError("[probe] module = " + request.module +
-                           ": not in this build; allowed self_attention | gpt_model | rope");
-  } else {
-    throw ConfigError("[probe] module = '" + shorten(request.module) +
-                      "', allowed self_attention | gpt_model | rope");
+namespace {
+
+struct Module {
+  std::string_view name;
+  ProbeOutput (*run)(const ProbeInput&);  // null: named by the design, not in this build
+};
+
+constexpr auto kModules = std::to_array<Module>({
+    {"self_attention", probe_attention},
+    {"gpt_model", probe_gpt},
+    {"rope", probe_rope},
+    {"gated_delta_rule", probe_gated_delta_rule},
+    {"causal_conv1d", probe_causal_conv1d},
+    {"gated_rms_norm", probe_gated_rms_norm},
+    {"gated_delta_net", nullptr},
+    {"cross_attention", nullptr},
+    {"mla", nullptr},
+    {"dsa", nullptr},
+    {"router", nullptr},
+    {"moe_layer", nullptr},
+    {"qk_clip", nullptr},
+    {"static_cache", nullptr},
+});
+
+}  // namespace
+
+std::string probe_modules() {
+  std::vector<std::string> names;
+  for (const Module& module : kModules) {
+    if (module.run != nullptr) names.emplace_back(module.name);
   }
+  return join(names, " | ");
+}
+
+std::map<std::string, at::Tensor> probe(const ProbeRequest& request) {
+  const auto module = std::find_if(kModules.begin(), kModules.end(), [&](const Module& candidate) {
+    return candidate.name == request.module;
+  });
+  if (module == kModules.end()) {
+    throw ConfigError("[probe] module = '" + shorten(request.module) + "', allowed " +
+                      probe_modules());
+  }
+  if (module->run == nullptr) {
+    throw UnsupportedError("[probe] module = " + request.module + ": not in this build; allowed " +
+                           probe_modules());
+  }
+  const ProbeInput input(request);
+  ProbeOutput out = module->run(input);
   for (auto& [name, tensor] : out) tensor = tensor.detach().contiguous();
   return out;
 }

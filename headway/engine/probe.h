@@ -14,7 +14,7 @@
 namespace headway::engine {
 
 struct ProbeRequest {
-  std::string module;  // self_attention, gpt_model, rope
+  std::string module;  // one of probe_modules()
   /// Inputs by name, parameters as `param.<Megatron name>`; recorded results are not looked at.
   std::map<std::string, at::Tensor> tensors;
   /// config, mask, rope, layer_number, gpt_model_arguments; other keys are not looked at.
@@ -22,6 +22,9 @@ struct ProbeRequest {
   std::optional<Json> config;           // replaces the metadata's config
   std::optional<at::ScalarType> dtype;  // of inputs, arithmetic and outputs; none = the inputs'
 };
+
+/// The modules of this build: "self_attention | gpt_model | …".
+std::string probe_modules();
 
 /// Results by name: out, bias, grad_in, grad.<Megatron name>, aux.*, in Megatron's order of axes
 /// and rows. Gradients are those of sum(out·cotangent), if the file has a cotangent; a parameter

@@ -29,6 +29,8 @@ class ProbeInput {
   std::string text(const std::string& key) const;
   /// --config, else the metadata's config.
   Json config() const;
+  /// The same, an empty mapping without one. ConfigError when it is no mapping.
+  Json config_or_empty() const;
   /// Megatron arguments: config with the attributes and model arguments that stand beside it.
   /// ConfigError when two of them differ.
   Json arguments() const;
@@ -57,6 +59,9 @@ class ProbeInput {
 ProbeOutput probe_attention(const ProbeInput& input);
 ProbeOutput probe_gpt(const ProbeInput& input);
 ProbeOutput probe_rope(const ProbeInput& input);
+ProbeOutput probe_gated_delta_rule(const ProbeInput& input);
+ProbeOutput probe_causal_conv1d(const ProbeInput& input);
+ProbeOutput probe_gated_rms_norm(const ProbeInput& input);
 
 /// The `rope` metadata: a rotary spec, and a divisor of positions kept apart from it as upstream.
 struct ProbeRope {
