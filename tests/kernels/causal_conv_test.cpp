@@ -54,7 +54,6 @@ std::vector<at::Tensor> run(const Case& c, CausalConvInputs in) {
     if (x->defined()) *x = x->detach().requires_grad_();
   }
   const auto result = causal_conv1d(in, packed_sequences(c.cu), activation_of(c));
-  const at::AutoGradMode on(true);
   const at::ScalarType type = in.x_TC.scalar_type();
   const auto cotangent = [&](const at::Tensor& like, uint64_t seed) {
     return test::normal_tensor(like.sizes(), at::kBFloat16, seed).to(type);

@@ -105,7 +105,6 @@ Outcome run(const Problem& from) {
     if (x->defined()) *x = x->detach().requires_grad_();
   }
   const auto result = gated_delta_rule(p.inputs, p.sequences, p.options);
-  const at::AutoGradMode on(true);
   const at::Tensor d_out = test::normal_tensor(result.out_THV.sizes(), at::kDouble, 7);
   const at::Tensor d_state = test::normal_tensor(result.final_state_NHKV.sizes(), at::kDouble, 8);
   (result.out_THV.to(at::kDouble) * d_out.to(result.out_THV.scalar_type()).to(at::kDouble))
@@ -189,7 +188,7 @@ TEST_P(DeltaRuleKernel, StepContinuesStatesInPlace) {
     const Problem p = make_problem(c, at::kFloat);
     const auto want = gated_delta_rule(p.inputs, p.sequences, p.options);
     DeltaRuleInputs inputs = p.inputs;
-    inputs.initial_state_NHKV = {};
+    inputs.initial_state_NHKV = at::Tensor();
     // The second sequence has no slot: it starts from zeros.
     at::Tensor states = test::normal_tensor({4, c.heads, c.keys, c.values}, at::kFloat, 9);
     const at::Tensor before = states.clone();
