@@ -131,6 +131,8 @@ const std::vector<CaseSet>& case_sets() {
        attention_cases},
       {"rows", "norms, rotation, gate and activation against composed libtorch operators",
        row_op_cases},
+      {"delta_rule", "the gated delta rule against the same chunks by libtorch operators",
+       delta_rule_cases},
       {"head", "linear + cross-entropy against libtorch with all logits", head_cases},
       {"train", "whole training steps: forward, backward", train_cases},
       {"decode", "tokens one by one after a long prompt", decode_cases}};

@@ -62,6 +62,7 @@ const std::vector<CaseSet>& case_sets();
 
 std::vector<Case> attention_cases();
 std::vector<Case> row_op_cases();
+std::vector<Case> delta_rule_cases();
 std::vector<Case> head_cases();
 std::vector<Case> train_cases();
 std::vector<Case> decode_cases();

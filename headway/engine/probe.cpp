@@ -83,6 +83,13 @@ Json ProbeInput::config() const {
   return parse_json(given, "metadata config", JsonErrors::kConfig);
 }
 
+Json ProbeInput::config_or_empty() const {
+  if (!request_.config && text("config").empty()) return Json::object();
+  const Json given = config();
+  if (given.is_object()) return given;
+  throw ConfigError("[probe] config = " + json_summary(given) + ": allowed a mapping");
+}
+
 Json ProbeInput::arguments() const {
   Json arguments = config();
   if (!arguments.is_object()) {
@@ -176,43 +183,50 @@ namespace {
 
 struct Module {
   std::string_view name;
-  ProbeOutput (*run)(const ProbeInput&);
+  ProbeOutput (*run)(const ProbeInput&);  // null: named by the design, not in this build
 };
+
 constexpr auto kModules = std::to_array<Module>({
     {"self_attention", probe_attention},
-    {"cross_attention", probe_cross_attention},
     {"gpt_model", probe_gpt},
-    {"qk_clip", probe_qk_clip},
     {"rope", probe_rope},
+    {"gated_delta_rule", probe_gated_delta_rule},
+    {"causal_conv1d", probe_causal_conv1d},
+    {"gated_rms_norm", probe_gated_rms_norm},
+    {"gated_delta_net", nullptr},
+    {"cross_attention", probe_cross_attention},
+    {"mla", nullptr},
+    {"dsa", nullptr},
+    {"router", nullptr},
+    {"moe_layer", nullptr},
+    {"qk_clip", probe_qk_clip},
     {"static_cache", probe_static_cache},
 });
-constexpr auto kLater =
-    std::to_array<std::string_view>({"gated_delta_net", "gated_delta_rule", "causal_conv1d",
-                                     "gated_rms_norm", "mla", "dsa", "router", "moe_layer"});
 
 }  // namespace
 
 std::string probe_modules() {
-  std::string names;
+  std::vector<std::string> names;
   for (const Module& module : kModules) {
-    names += (names.empty() ? "" : " | ") + std::string(module.name);
+    if (module.run != nullptr) names.emplace_back(module.name);
   }
-  return names;
+  return join(names, " | ");
 }
 
 std::map<std::string, at::Tensor> probe(const ProbeRequest& request) {
-  const auto module = std::find_if(kModules.begin(), kModules.end(), [&](const Module& entry) {
-    return entry.name == request.module;
+  const auto module = std::find_if(kModules.begin(), kModules.end(), [&](const Module& candidate) {
+    return candidate.name == request.module;
   });
   if (module == kModules.end()) {
-    if (std::find(kLater.begin(), kLater.end(), request.module) != kLater.end()) {
-      throw UnsupportedError("[probe] module = " + request.module +
-                             ": not in this build; allowed " + probe_modules());
-    }
     throw ConfigError("[probe] module = '" + shorten(request.module) + "', allowed " +
                       probe_modules());
   }
-  ProbeOutput out = module->run(ProbeInput(request));
+  if (module->run == nullptr) {
+    throw UnsupportedError("[probe] module = " + request.module + ": not in this build; allowed " +
+                           probe_modules());
+  }
+  const ProbeInput input(request);
+  ProbeOutput out = module->run(input);
   for (auto& [name, tensor] : out) tensor = tensor.detach().contiguous();
   return out;
 }

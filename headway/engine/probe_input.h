@@ -31,6 +31,8 @@ class ProbeInput {
   std::string text(const std::string& key) const;
   /// --config, else the metadata's config.
   Json config() const;
+  /// The same, an empty mapping without one. ConfigError when it is no mapping.
+  Json config_or_empty() const;
   /// Megatron arguments: config with the attributes and model arguments that stand beside it.
   /// ConfigError when two of them differ.
   Json arguments() const;
@@ -79,6 +81,9 @@ ops::Sequences probe_sequences(const ProbeInput& input, const ProbeBatch& batch)
 /// attention_mask (hidden in addition to the rule), attention_bias (a leaf that gets its gradient)
 /// and position_ids [3,B,S].
 nn::ForwardContext probe_context(const ProbeInput& input, const ProbeBatch& batch);
+ProbeOutput probe_gated_delta_rule(const ProbeInput& input);
+ProbeOutput probe_causal_conv1d(const ProbeInput& input);
+ProbeOutput probe_gated_rms_norm(const ProbeInput& input);
 
 /// The `rope` metadata: a rotary spec, and a divisor of positions kept apart from it as upstream.
 struct ProbeRope {
