@@ -16,6 +16,25 @@ bool is_word_at(std::string_view text, std::uint32_t at) {
   return word_characters().contains(decode_point(text, at).point);
 }
 
+// Where the white space before `at` begins, not looking before `floor`.
+std::uint32_t spaces_begin(std::string_view text, std::uint32_t at, std::uint32_t floor) {
+  while (at > floor) {
+    const std::uint32_t before = at - length_before(text, at);
+    if (!is_white_space(decode_point(text, before).point)) break;
+    at = before;
+  }
+  return at;
+}
+
+std::uint32_t run_end(std::string_view text, std::uint32_t at) {
+  while (at < text.size()) {
+    const DecodedPoint decoded = decode_point(text, at);
+    if (!is_white_space(decoded.point)) break;
+    at += decoded.length;
+  }
+  return at;
+}
+
 }  // namespace
 
 AddedToken AddedToken::from_json(const JsonNode& node) {
@@ -119,6 +138,8 @@ void AddedTokens::prepare(const std::vector<Normalizer>& normalizer) {
   }
 }
 
+// A match may begin in white space that an rstrip token before it has taken: it is given again, and
+// the rest of the text goes on after it, as in the reference.
 void AddedTokens::cut_piece(const Document& document, const Piece& piece, const TokenTrie& trie,
                             std::vector<Piece>& out) const {
   const std::string_view text = document.view(piece);
@@ -131,6 +152,7 @@ void AddedTokens::cut_piece(const Document& document, const Piece& piece, const 
                                      : document.origin_begin(piece.text.begin + begin);
     out.push_back({{piece.text.begin + begin, piece.text.begin + end}, origin, token});
   };
+  std::uint32_t spaces_end = 0;  // of the run of white space last passed over
   for (std::uint32_t at = trie.next_start(text, 0); at < size; at = trie.next_start(text, at)) {
     const auto match = trie.longest(text, at);
     if (!match) {
@@ -139,26 +161,18 @@ void AddedTokens::cut_piece(const Document& document, const Piece& piece, const 
     }
     const AddedToken& token = by_id_.at(match->value);
     std::uint32_t begin = at;
-    std::uint32_t end = match->end;
-    at = end;
+    std::uint32_t end = at = match->end;
     if (token.single_word && ((begin > 0 && is_word_at(text, begin - length_before(text, begin))) ||
                               (end < size && is_word_at(text, end)))) {
       continue;
     }
-    if (token.lstrip) {
-      while (begin > done) {
-        const std::uint32_t before = begin - length_before(text, begin);
-        if (!is_white_space(decode_point(text, before).point)) break;
-        begin = before;
-      }
-    }
+    if (token.lstrip) begin = std::max(done, spaces_begin(text, begin, done));
     if (token.rstrip) {
-      while (end < size && is_white_space(decode_point(text, end).point)) {
-        end += decode_point(text, end).length;
-      }
-      at = end;
+      if (end >= spaces_end) spaces_end = run_end(text, end);
+      end = spaces_end;
     }
-    add(done, begin, kNoToken);
+    if (begin > end) continue;  // the reference fails here
+    if (done < begin) add(done, begin, kNoToken);
     add(begin, end, match->value);
     done = end;
   }
