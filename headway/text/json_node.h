@@ -67,9 +67,10 @@ class JsonNode {
   std::string path_;
 };
 
-/// Largest id a file may use: published vocabularies are below 1 M.
-constexpr std::int64_t kLargestTokenId = (std::int64_t{1} << 24) - 1;
-/// Most tokens a vocabulary may have.
+/// Most tokens a vocabulary may have: published ones are below 1 M. Spellings are kept by id, so
+/// this bounds the memory of a small file with one large id.
 constexpr std::size_t kLargestVocabulary = std::size_t{4} << 20;
+/// Largest id a file may use.
+constexpr std::int64_t kLargestTokenId = static_cast<std::int64_t>(kLargestVocabulary) - 1;
 
 }  // namespace headway::text

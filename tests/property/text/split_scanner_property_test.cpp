@@ -1,6 +1,8 @@
 // Every hand-written scanner equals the regular expression engine on the same pattern, over random
 // texts made of what the patterns tell apart.
 // Not for: the published splits themselves (tests/golden/text).
+#include <cctype>
+#include <iterator>
 #include <random>
 
 #include <gtest/gtest.h>
