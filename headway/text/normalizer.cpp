@@ -115,8 +115,6 @@ void apply(const LowercaseNormalizer&, Document& document) {
   });
 }
 
-// The reference compares the index of a character with the length in bytes, so white space at the
-// end of a text that is not ASCII may stay.
 void apply(const StripNormalizer& step, Document& document) {
   rewrite(document, [&](Rewriter& out, const Piece&, std::string_view text) {
     const std::vector<char32_t> points = utf8_to_points(text);
@@ -130,9 +128,9 @@ void apply(const StripNormalizer& step, Document& document) {
         ++trailing;
       }
     }
-    const std::size_t end = text.size() - trailing;
+    const std::size_t end = points.size() - trailing;
     out.skip(static_cast<std::uint32_t>(leading));
-    for (std::size_t i = leading; i < points.size() && i < end; ++i) out.put(points[i], 0);
+    for (std::size_t i = leading; i < end; ++i) out.put(points[i], 0);
   });
 }
 

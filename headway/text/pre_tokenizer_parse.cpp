@@ -89,8 +89,8 @@ MetaspaceStep parse_metaspace(const JsonNode& node) {
   if (scheme) step.prepend = parse_scheme(*scheme);
   const auto legacy = node.find("add_prefix_space");
   if (legacy && !legacy->boolean()) {
-    if (scheme && step.prepend == PrependScheme::kAlways) {
-      legacy->fail("true, since prepend_scheme = \"always\"");
+    if (scheme && step.prepend != PrependScheme::kNever) {
+      legacy->fail("true, since prepend_scheme is not \"never\"");
     }
     step.prepend = PrependScheme::kNever;
   }

@@ -97,6 +97,9 @@ TEST(Normalizer, ReplacePrependStrip) {
   EXPECT_EQ(normalise(R"({"type":"Prepend","prepend":"_"})", "a"), "_a");
   EXPECT_EQ(normalise(R"({"type":"Prepend","prepend":"_"})", ""), "");
   EXPECT_EQ(normalise(R"({"type":"Strip","strip_left":true,"strip_right":true})", " a \t"), "a");
+  EXPECT_EQ(
+      normalise(R"({"type":"Strip","strip_left":true,"strip_right":true})", " \xE6\x97\xA5 \t"),
+      "\xE6\x97\xA5");
   EXPECT_EQ(normalise(R"({"type":"Lowercase"})", "\xC4\xB0\xCE\xA3"), "i\xCC\x87\xCF\x83");
 }
 
