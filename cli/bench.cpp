@@ -163,7 +163,8 @@ void add_bench(CLI::App& app) {
   auto* command = app.add_subcommand("bench", help_text());
   command
       ->add_option("name", options->name,
-                   "attention | rows | delta_rule | head | train | decode | tokenizer | step")
+                   "attention | rows | delta_rule | head | train | decode | recompute | "
+                   "tokenizer | step")
       ->required();
   command->add_option("--rounds", options->settings.rounds, "Most counted runs of a case")
       ->check(CLI::Range(3, 1000))

@@ -1,15 +1,16 @@
 // `headway train`: a run file to checkpoints and metrics.
-#include <unistd.h>
-
 #include <cstdio>
 #include <memory>
+
+#include <unistd.h>
+
+#include "headway/base/error.h"
+#include "headway/config/load.h"
+#include "headway/engine/train_run.h"
 
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
-#include "headway/base/error.h"
-#include "headway/config/load.h"
-#include "headway/engine/train_run.h"
 
 namespace headway::cli {
 namespace {
@@ -19,14 +20,18 @@ struct Options {
   std::vector<std::string> overrides;
   bool resume = false;
   std::string device;
+  std::string checks;
   bool json = false;
 };
 
 const char* end_name(engine::TrainEnd end) {
   switch (end) {
-    case engine::TrainEnd::kFinished: return "finished";
-    case engine::TrainEnd::kStopped: return "stopped";
-    case engine::TrainEnd::kAlreadyFinished: return "already finished";
+    case engine::TrainEnd::kFinished:
+      return "finished";
+    case engine::TrainEnd::kStopped:
+      return "stopped";
+    case engine::TrainEnd::kAlreadyFinished:
+      return "already finished";
   }
   return "?";
 }
@@ -38,6 +43,7 @@ void run(const Options& options) {
   ConsoleProgress progress(stderr, isatty(fileno(stderr)) != 0);
   engine::TrainOptions train;
   train.resume = options.resume;
+  train.realtime_checks = options.checks == "realtime";
   train.observer = &progress;
   train.stop = &stop_on_signals();
   train.tokenize_progress = [&progress](const data::TokenizeProgress& done) {
@@ -67,6 +73,8 @@ void add_train(CLI::App& app) {
   command->add_flag("--resume", options->resume,
                     "Go on from the newest checkpoint of the output folder");
   command->add_option("--device", options->device, "cpu | cuda, instead of train.device");
+  command->add_option("--checks", options->checks, "realtime: look at every tensor on its way")
+      ->check(CLI::IsMember({"realtime"}));
   command->add_flag("--json", options->json, "Machine-readable outcome on stdout");
   command->callback([options] { run(*options); });
 }

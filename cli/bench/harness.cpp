@@ -135,7 +135,8 @@ const std::vector<CaseSet>& case_sets() {
        delta_rule_cases},
       {"head", "linear + cross-entropy against libtorch with all logits", head_cases},
       {"train", "whole training steps: forward, backward", train_cases},
-      {"decode", "tokens one by one after a long prompt", decode_cases}};
+      {"decode", "tokens one by one after a long prompt", decode_cases},
+      {"recompute", "time and tensor memory of recompute and delay_wgrad", recompute_cases}};
   return sets;
 }
 

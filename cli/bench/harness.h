@@ -66,5 +66,6 @@ std::vector<Case> delta_rule_cases();
 std::vector<Case> head_cases();
 std::vector<Case> train_cases();
 std::vector<Case> decode_cases();
+std::vector<Case> recompute_cases();
 
 }  // namespace headway::cli::bench

@@ -49,6 +49,7 @@ class RunChecker {
     check_paths(run_.data.validation, "data.validation");
     check_tokens();
     check_schedule();
+    check_recompute();
   }
 
  private:
@@ -107,6 +108,28 @@ class RunChecker {
       problems_.add_value(decay, std::to_string(*schedule.decay_steps),
                           fmt::format("at most steps - warmup_steps (= {})",
                                       run_.train.steps - schedule.warmup_steps));
+    }
+  }
+
+  void check_recompute() {
+    const RecomputeConfig& recompute = run_.train.recompute;
+    const std::string path = "train.recompute";
+    if (!sound(path + ".granularity")) return;
+    const std::string granularity(enum_name(recompute.granularity));
+    const bool full = recompute.granularity == RecomputeGranularity::kFull;
+    const auto check_full = [&](const char* field, bool given, const char* allowed) {
+      const std::string at = join_path(path, field);
+      if (full && !given && sound(at)) {
+        problems_.add(at, fmt::format("missing; granularity full needs {}", allowed));
+      } else if (!full && given) {
+        problems_.add(at, fmt::format("not allowed with granularity {}", granularity));
+      }
+    };
+    check_full("method", recompute.method.has_value(), "block | uniform");
+    check_full("num_layers", recompute.num_layers.has_value(), "an integer >= 1");
+    const bool selective = recompute.granularity == RecomputeGranularity::kSelective;
+    if (!selective && recompute.modules != RecomputeConfig{}.modules) {
+      problems_.add(path + ".modules", fmt::format("not allowed with granularity {}", granularity));
     }
   }
 

@@ -9,6 +9,7 @@
 
 #include "headway/config/model_config.h"
 #include "headway/config/qk_clip_config.h"
+#include "headway/config/recompute_config.h"
 
 namespace headway::config {
 
@@ -94,6 +95,8 @@ struct TrainConfig {
   Device device = Device::kCpu;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
+  RecomputeConfig recompute;
+  bool delay_wgrad = false;
   double z_loss = 0.0;
   std::optional<QkClipConfig> qk_clip;
   bool log_max_attention_logit = false;
@@ -117,6 +120,9 @@ struct TrainConfig {
     v.field("device", &T::device, "where to compute");
     v.field("optimizer", &T::optimizer, "AdamW");
     v.field("schedule", &T::schedule, "learning rate over steps");
+    v.field("recompute", &T::recompute, "less memory for more arithmetic, with the same results");
+    v.field("delay_wgrad", &T::delay_wgrad,
+            "weight gradients of projections after the whole backward pass, with the same results");
     v.field("z_loss", &T::z_loss, "weight of the squared log-partition", at_least(0));
     v.field("qk_clip", &T::qk_clip,
             "shrinks query and key weights after a step whose attention logits are above a "

@@ -59,6 +59,7 @@ std::string to_json_line(const StepMetrics& metrics) {
   json["share_of_peak"] = number(metrics.share_of_peak);
   if (metrics.max_attention_logit)
     json["max_attention_logit"] = number(metrics.max_attention_logit);
+  if (metrics.checks_s) json["checks_s"] = number(metrics.checks_s);
   if (metrics.val_loss) json["val_loss"] = number(metrics.val_loss);
   return json.dump();
 }

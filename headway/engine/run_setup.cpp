@@ -74,6 +74,8 @@ PreparedRun prepare_run(const config::RunConfig& config, const RunSetup& setup) 
       source ? source->spec : spec::resolve(config.model, tokenizer->vocab_size());
   text::check_vocabulary(*tokenizer, spec.embedding.vocab_size);
   check_length(config.data, spec);
+  const TrainMechanics mechanics =
+      train_mechanics(config, static_cast<int64_t>(spec.layers.size()));
 
   nn::Transformer model(spec, setup.dtype, setup.device);
   if (setup.initial_weights) {
@@ -87,9 +89,8 @@ PreparedRun prepare_run(const config::RunConfig& config, const RunSetup& setup) 
       data::open_dataset({config.data, tokenizer, spec.embedding.vocab_size,
                           std::filesystem::path(config.output) / "cache", setup.tokenize_progress});
   Json ids = token_ids(source, *tokenizer);
-  return {
-      config,        std::move(tokenizer), std::move(model), std::move(dataset), origin_of(source),
-      std::move(ids)};
+  return {config,    std::move(tokenizer), std::move(model), std::move(dataset), origin_of(source),
+          mechanics, std::move(ids)};
 }
 
 }  // namespace headway::engine

@@ -7,6 +7,7 @@
 
 #include "headway/config/run_config.h"
 #include "headway/data/dataset.h"
+#include "headway/engine/train_mechanics.h"
 #include "headway/io/checkpoint.h"
 #include "headway/nn/transformer.h"
 #include "headway/text/tokenizer.h"
@@ -26,7 +27,8 @@ struct PreparedRun {
   nn::Transformer model;
   data::Dataset dataset;
   std::optional<io::Origin> origin;  // what model.hf was, so that the result can go back there
-  Json token_ids = Json::object();   // bos_token_id, eos_token_id, pad_token_id as far as known
+  TrainMechanics mechanics;
+  Json token_ids = Json::object();  // bos_token_id, eos_token_id, pad_token_id as far as known
 };
 
 /// train, with what model.megatron says about training (qk_clip, log_max_attention_logit) added.

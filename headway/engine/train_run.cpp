@@ -16,6 +16,7 @@
 #include "headway/engine/trainer.h"
 #include "headway/engine/trainer_state.h"
 #include "headway/io/dtype.h"
+#include "headway/spec/megatron_training.h"
 
 namespace headway::engine {
 namespace {
@@ -44,6 +45,8 @@ class Session {
 
   void start(const TrainFacts& facts, bool restored);
   TrainOutcome loop();
+  /// What --checks looked at and what that cost; nothing without them.
+  void report_checks() const;
 
  private:
   static bool is_due(std::int64_t step, std::int64_t every) {
@@ -64,6 +67,8 @@ class Session {
   MetricsFile& metrics_;
   at::Device device_;
   double peak_flops_ = 0.0;
+  double step_seconds_ = 0.0;
+  double check_seconds_ = 0.0;
   std::optional<std::int64_t> saved_step_;
   std::optional<double> val_loss_;
 };
@@ -85,6 +90,8 @@ StepMetrics Session::timed_step() {
   const Clock::time_point start = Clock::now();
   StepMetrics metrics = trainer_.step();
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  step_seconds_ += seconds;
+  check_seconds_ += metrics.checks_s.value_or(0.0);
   metrics.tokens_per_s = static_cast<double>(config_.batch_tokens) / seconds;
   metrics.share_of_peak = trainer_.step_flops() / seconds / peak_flops_;
   metrics.peak_bytes = peak_memory_bytes(device_);
@@ -129,6 +136,16 @@ TrainOutcome Session::loop() {
     if (is_last || is_due(metrics.step, config_.checkpoint_every)) save();
   }
   return outcome(TrainEnd::kFinished);
+}
+
+void Session::report_checks() const {
+  const nn::RealtimeChecks* checks = trainer_.checks();
+  if (checks == nullptr || step_seconds_ == 0.0) return;
+  log(LogLevel::kInfo,
+      fmt::format(
+          "[train] checks = realtime: {} looks, nothing wrong, {:.2f} s of {:.2f} s ({:.1f} "
+          "%) of all steps",
+          checks->count(), check_seconds_, step_seconds_, 100.0 * check_seconds_ / step_seconds_));
 }
 
 /// prepare_run, or nothing if a stop was requested while text was encoded (then nothing is left).
@@ -188,6 +205,9 @@ TrainOutcome train_run(const config::RunConfig& run, const TrainOptions& options
   if (!prepared) return {TrainEnd::kStopped, state ? state->step : 0, {}, std::nullopt};
   Trainer trainer(*std::move(prepared));
   if (state) trainer.restore(store.folder(state->step), *state);
+  if (options.realtime_checks || spec::megatron_test_mode(run.model.megatron)) {
+    trainer.enable_checks();
+  }
 
   folder.open();
   store.repair();
@@ -198,7 +218,9 @@ TrainOutcome train_run(const config::RunConfig& run, const TrainOptions& options
                                    facts.dtype_reason.empty() ? "" : ": " + facts.dtype_reason));
   Session session(run.train, options, trainer, store, metrics, device);
   session.start(facts, state.has_value());
-  return session.loop();
+  const TrainOutcome outcome = session.loop();
+  session.report_checks();
+  return outcome;
 }
 
 }  // namespace headway::engine

@@ -16,6 +16,7 @@ namespace headway::engine {
 
 struct TrainOptions {
   bool resume = false;                       // go on with what the output folder holds, if anything
+  bool realtime_checks = false;              // look at every forward pass (docs/memory.md)
   TrainObserver* observer = nullptr;         // may be null
   const std::atomic<bool>* stop = nullptr;   // when true: save after the current step and return
   data::ProgressCallback tokenize_progress;  // may be empty

@@ -39,6 +39,7 @@ StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Ba
     if (!std::isfinite(result.loss.item<double>())) throw_non_finite_loss(model, batch, random);
     if (random) ++random->micro_batch;
     result.loss.backward();
+    model.backward_dw();  // one micro-batch waits at most: that bounds what waiting holds
     if (given.after_backward) given.after_backward();
     step.loss += result.ce.item<double>();
   }

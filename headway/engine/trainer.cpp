@@ -9,6 +9,7 @@
 #include "headway/base/error.h"
 #include "headway/config/load.h"
 #include "headway/engine/loaded_model.h"
+#include "headway/engine/replica_check.h"
 #include "headway/engine/schedule.h"
 #include "headway/engine/train_step.h"
 #include "headway/spec/cost.h"
@@ -36,6 +37,7 @@ Trainer::Trainer(PreparedRun run)
       logits_(training_of(run_.config), run_.model),
       step_flops_(flops_of_step(run_.model.spec(), run_.config)) {
   at::manual_seed(static_cast<std::uint64_t>(run_.config.train.seed));
+  apply(run_.mechanics, run_.model);
 }
 
 std::int64_t Trainer::micro_batch_samples() const {
@@ -60,11 +62,27 @@ StepMetrics Trainer::step() {
     loader_.restore(position);
     optimizer_.zero_grad();
     logits_.end(run_.model);
+    run_.model.drop_dw();
     throw;
   }
 }
 
+void Trainer::enable_checks() {
+  checks_ = std::make_unique<nn::RealtimeChecks>();
+  run_.model.set_checks(checks_.get());
+}
+
+void Trainer::check_processes() const {
+  std::vector<std::pair<std::string, at::Tensor>> parameters;
+  const nn::Parameters& all = run_.model.parameters();
+  for (std::size_t i = 0; i < all.specs().size(); ++i) {
+    parameters.emplace_back(all.specs()[i].name, all.tensors()[i]);
+  }
+  check_replicas(parameters, dist::world());
+}
+
 StepMetrics Trainer::take_step() {
+  const double checked_before = checks_ ? checks_->seconds() : 0.0;
   optimizer_.zero_grad();
   logits_.begin(run_.model);
   StepMetrics metrics;
@@ -82,6 +100,10 @@ StepMetrics Trainer::take_step() {
   optimizer_.step(metrics.step, *metrics.lr);
   logits_.clip(run_.model, optimizer_);
   steps_done_ = metrics.step;
+  if (checks_) {
+    check_processes();
+    metrics.checks_s = checks_->seconds() - checked_before;
+  }
   return metrics;
 }
 

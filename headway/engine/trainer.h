@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -32,6 +33,13 @@ class Trainer {
   /// bit-identical to those of a trainer that was never stopped. Errors: CheckpointError.
   void restore(const std::filesystem::path& folder, const TrainerState& state);
 
+  /// Looks at every forward pass from now on, and at the parameters of all processes after every
+  /// step. Errors of step() and evaluate() then also: InternalError (nn/realtime_checks.h,
+  /// engine/replica_check.h).
+  void enable_checks();
+  /// What they have looked at; null without them.
+  const nn::RealtimeChecks* checks() const { return checks_.get(); }
+
   std::int64_t steps_done() const { return steps_done_; }
   nn::Transformer& model() { return run_.model; }
   const nn::Transformer& model() const { return run_.model; }
@@ -43,11 +51,13 @@ class Trainer {
   std::int64_t micro_batch_samples() const;
   std::vector<data::Batch> next_batches();
   StepMetrics take_step();
+  void check_processes() const;
 
   PreparedRun run_;
   Optimizer optimizer_;
   data::TrainLoader loader_;
   LogitWatch logits_;
+  std::unique_ptr<nn::RealtimeChecks> checks_;
   double step_flops_ = 0.0;
   std::int64_t steps_done_ = 0;
 };

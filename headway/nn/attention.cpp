@@ -4,6 +4,7 @@
 #include <ATen/Functions.h>
 
 #include "headway/base/error.h"
+#include "headway/nn/recompute.h"
 #include "headway/ops/gate.h"
 
 namespace headway::nn {
@@ -88,7 +89,8 @@ ops::AttentionOptions Attention::options_for(const MixerInput& input) const {
 at::Tensor Attention::core(const Heads& heads, const MixerInput& input) const {
   const ops::AttentionOptions options = options_for(input);
   if (input.state == nullptr) {
-    max_logit_->add(heads.q_THK, heads.k_TGK, input.sequences, options);
+    // A repeated pass has been observed already.
+    if (!is_replaying()) max_logit_->add(heads.q_THK, heads.k_TGK, input.sequences, options);
     return ops::attention(heads.q_THK, heads.k_TGK, heads.v_TGV, sinks_H_, input.sequences,
                           options);
   }
@@ -104,6 +106,10 @@ at::Tensor Attention::core(const Heads& heads, const MixerInput& input) const {
   auto& cache = std::get<KvCache>(*input.state);
   const int64_t past = cache.length();
   const KvCache::View view = cache.append(heads.k_TGK, heads.v_TGV);
+  if (checks_ != nullptr) {
+    checks_->cache(past, heads.k_TGK.size(0), view.k_SGK.size(0), cache.capacity());
+    checks_->cache(past, heads.v_TGV.size(0), view.v_SGV.size(0), cache.capacity());
+  }
   ops::Sequences sequences = input.sequences;
   sequences.cu_k = {0, view.k_SGK.size(0)};
   sequences.max_k = past + input.sequences.max_q;
@@ -111,18 +117,67 @@ at::Tensor Attention::core(const Heads& heads, const MixerInput& input) const {
   return ops::attention(heads.q_THK, view.k_SGK, view.v_SGV, sinks_H_, sequences, options);
 }
 
+void QkNorm::check(RealtimeChecks& checks, const at::Tensor& q_THK, const at::Tensor& k_TGK) const {
+  if (q_) checks.head_norm("q after its norm", q_THK, q_->largest_rms());
+  if (k_) checks.head_norm("k after its norm", k_TGK, k_->largest_rms());
+}
+
+void Attention::check_heads(const Heads& heads, int64_t tokens) const {
+  checks_->tensor("q", heads.q_THK, {tokens, spec_.num_heads, spec_.head_dim});
+  checks_->tensor("k", heads.k_TGK, {tokens, spec_.num_kv_heads, spec_.head_dim});
+  checks_->tensor("v", heads.v_TGV, {tokens, spec_.num_kv_heads, spec_.v_head_dim});
+  if (!heads.gate.defined()) return;
+  const int64_t width = spec_.gate.kind == spec::GateKind::kHeadWise ? 1 : spec_.v_head_dim;
+  checks_->tensor("gate logits", heads.gate, {tokens, spec_.num_heads * width});
+}
+
 MixerOutput Attention::forward(const MixerInput& input) const {
   Heads heads = project(input.x_TD);
+  if (checks_ != nullptr) check_heads(heads, input.x_TD.size(0));
   heads.q_THK = qk_norm_.query(heads.q_THK);
   heads.k_TGK = qk_norm_.key(heads.k_TGK);
+  if (checks_ != nullptr) qk_norm_.check(*checks_, heads.q_THK, heads.k_TGK);
   if (rotary_) {
     const RotaryTable::Rows rows = rotary_->rows_of(
         input.sequences, input.context == nullptr ? at::Tensor() : input.context->positions_3T);
     heads.q_THK = rotary_->rotate(heads.q_THK, rows);
     heads.k_TGK = rotary_->rotate(heads.k_TGK, rows);
   }
-  const at::Tensor gated = gate_.apply(core(heads, input), heads.gate);
-  return {out_.forward(gated.flatten(1))};
+  const at::Tensor core_THV = core(heads, input);
+  const at::Tensor gated = gate_.apply(core_THV, heads.gate);
+  if (checks_ != nullptr) {
+    checks_->tensor("core output", core_THV,
+                    {input.x_TD.size(0), spec_.num_heads, spec_.v_head_dim});
+    if (!gated.is_same(core_THV)) checks_->gate(core_THV, gated);
+  }
+  const at::Tensor out_TD = out_.forward(gated.flatten(1));
+  if (recompute_core_ && input.state == nullptr)
+    forget_core(heads, input, {core_THV, gated}, out_TD);
+  return {out_TD};
+}
+
+void Attention::forget_core(const Heads& heads, const MixerInput& input,
+                            std::vector<at::Tensor> values, const at::Tensor& out_TD) const {
+  if (values[1].is_same(values[0])) values.pop_back();
+  const Heads kept{heads.q_THK.detach(), heads.k_TGK.detach(), heads.v_TGV.detach(),
+                   heads.gate.defined() ? heads.gate.detach() : at::Tensor()};
+  const std::optional<ForwardContext> context =
+      input.context == nullptr ? std::nullopt : std::optional(*input.context);
+  discard_until_backward(
+      values, out_TD,
+      [this, kept, context, sequences = input.sequences, layer = input.layer,
+       count = values.size()]() -> std::vector<at::Tensor> {
+        const at::Tensor none;
+        const MixerInput same{none, sequences, nullptr, context ? &*context : nullptr, layer};
+        const at::Tensor core_THV = core(kept, same);
+        if (count == 1) return {core_THV};
+        return {core_THV, gate_.apply(core_THV, kept.gate)};
+      });
+}
+
+void Attention::backward_dw() const {
+  backward_qkv_proj();
+  backward_output_proj();
 }
 
 }  // namespace headway::nn

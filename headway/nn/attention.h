@@ -13,6 +13,7 @@
 #include "headway/nn/mixer.h"
 #include "headway/nn/norm.h"
 #include "headway/nn/parameters.h"
+#include "headway/nn/realtime_checks.h"
 #include "headway/nn/rope.h"
 #include "headway/ops/attention.h"
 #include "headway/spec/model_spec.h"
@@ -26,6 +27,8 @@ class QkNorm {
       : q_(make_norm(spec.q_norm, scope, "q_norm")), k_(make_norm(spec.k_norm, scope, "k_norm")) {}
   at::Tensor query(const at::Tensor& q_THK) const { return q_ ? q_->forward(q_THK) : q_THK; }
   at::Tensor key(const at::Tensor& k_TGK) const { return k_ ? k_->forward(k_TGK) : k_TGK; }
+  /// No head is longer than its norm allows.
+  void check(RealtimeChecks& checks, const at::Tensor& q_THK, const at::Tensor& k_TGK) const;
 
  private:
   std::optional<Norm> q_;
@@ -57,6 +60,17 @@ class Attention {
   /// rotated. Errors: ShapeError when a state comes with more than one sequence.
   MixerOutput forward(const MixerInput& input) const;
 
+  /// Forgets the output of the softmax, and of the gate, until the backward pass. Same bits.
+  void recompute_core(bool on) { recompute_core_ = on; }
+
+  /// Looks at queries, keys, values, gates and the core output of every pass; null = at nothing.
+  void set_checks(RealtimeChecks* checks) { checks_ = checks; }
+
+  /// Weight gradients that wait (nn/linear.h), of one backward pass: both projections, or one.
+  void backward_dw() const;
+  void backward_qkv_proj() const { qkv_.backward_dw(); }
+  void backward_output_proj() const { out_.backward_dw(); }
+
   const std::shared_ptr<RotaryTable>& rotary() const { return rotary_; }
   const spec::AttentionSpec& spec() const { return spec_; }
   /// Running maximum of this layer's logits; off until it is told to observe.
@@ -71,7 +85,10 @@ class Attention {
   };
   Heads project(const at::Tensor& x_TD) const;
   ops::AttentionOptions options_for(const MixerInput& input) const;
+  void check_heads(const Heads& heads, int64_t tokens) const;
   at::Tensor core(const Heads& heads, const MixerInput& input) const;
+  void forget_core(const Heads& heads, const MixerInput& input, std::vector<at::Tensor> values,
+                   const at::Tensor& out_TD) const;
 
   spec::AttentionSpec spec_;
   Linear qkv_;
@@ -82,6 +99,8 @@ class Attention {
   std::shared_ptr<RotaryTable> rotary_;
   ops::AttentionOptions options_;
   std::shared_ptr<MaxLogitTracker> max_logit_ = std::make_shared<MaxLogitTracker>();
+  bool recompute_core_ = false;
+  RealtimeChecks* checks_ = nullptr;
 };
 
 }  // namespace headway::nn

@@ -22,6 +22,15 @@ at::Tensor apply(const std::optional<Norm>& norm, at::Tensor x) {
   return norm ? norm->forward(x) : x;
 }
 
+/// Gives back the output of `norm` once `user` has been computed from it.
+void forget_normed(const std::optional<Norm>& norm, const at::Tensor& normed_TD,
+                   const at::Tensor& h_TD, const at::Tensor& user) {
+  if (!norm) return;
+  discard_until_backward({normed_TD}, user, [norm, h = h_TD.detach()] {
+    return std::vector<at::Tensor>{norm->forward(h)};
+  });
+}
+
 }  // namespace
 
 Block::Block(const spec::LayerSpec& spec, const ParameterScope& scope,
@@ -32,17 +41,53 @@ Block::Block(const spec::LayerSpec& spec, const ParameterScope& scope,
       post_mlp_norm_(make_norm(spec.post_mlp_norm, scope, "post_mlp_norm")),
       mixer_(make_mixer(spec.mixer, scope.child("mixer"), std::move(rotary))),
       mlp_(make_mlp(spec.mlp, scope.child("mlp"))),
-      layer_scalar_(scope.take_optional("layer_scalar")) {}
+      layer_scalar_(scope.take_optional("layer_scalar")),
+      mlp_parameters_(scope.child("mlp").tensors()),
+      name_(spec.block) {}
+
+void Block::set_recompute(const RecomputePlan& plan) {
+  recompute_ = plan;
+  if (auto* attention = std::get_if<Attention>(&mixer_)) {
+    attention->recompute_core(plan.core_attention);
+  }
+}
+
+void Block::set_checks(const Watch& watch) {
+  watch_ = watch;
+  if (auto* attention = std::get_if<Attention>(&mixer_)) attention->set_checks(watch.checks);
+}
+
+void Block::look(const char* name, const at::Tensor& x_TD, int64_t tokens) const {
+  if (watch_.checks != nullptr) watch_.checks->tensor(name, x_TD, {tokens, watch_.hidden_size});
+}
+
+at::Tensor Block::run_mlp(const at::Tensor& x_TD) const {
+  const TensorBody body = [this](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
+    return {std::visit([&](const auto& mlp) { return mlp.forward(x[0]); }, mlp_)};
+  };
+  return recompute_.mlp ? recompute(body, {x_TD}, mlp_parameters_)[0] : body({x_TD})[0];
+}
 
 void Block::forward(ResidualStream& stream, const BlockInput& block) const {
+  const int64_t tokens = block.sequences.num_tokens();
+  if (watch_.checks != nullptr) watch_.checks->enter_layer(watch_.layer, name_);
   const at::Tensor mixer_in = stream.normed(pre_mixer_norm_);
+  look("residual stream", stream.value(), tokens);
+  look("mixer input", mixer_in, tokens);
   const MixerInput input{mixer_in, block.sequences, block.state, block.context, block.layer};
   const MixerOutput mixed =
       std::visit([&](const auto& mixer) { return mixer.forward(input); }, mixer_);
+  if (recompute_.norms) {
+    forget_normed(pre_mixer_norm_, mixer_in, stream.value(), mixed.out_TD);
+  }
+  look("mixer output", mixed.out_TD, tokens);
   stream.add(apply(post_mixer_norm_, mixed.out_TD));
   const at::Tensor mlp_in = stream.normed(pre_mlp_norm_);
-  stream.add(apply(post_mlp_norm_,
-                   std::visit([&](const auto& mlp) { return mlp.forward(mlp_in); }, mlp_)));
+  look("mlp input", mlp_in, tokens);
+  const at::Tensor mlp_out = run_mlp(mlp_in);
+  look("mlp output", mlp_out, tokens);
+  if (recompute_.norms) forget_normed(pre_mlp_norm_, mlp_in, stream.value(), mlp_out);
+  stream.add(apply(post_mlp_norm_, mlp_out));
   if (layer_scalar_.defined()) stream.scale(layer_scalar_);
 }
 

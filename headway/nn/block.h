@@ -10,6 +10,8 @@
 #include "headway/nn/mixer.h"
 #include "headway/nn/mlp.h"
 #include "headway/nn/norm.h"
+#include "headway/nn/realtime_checks.h"
+#include "headway/nn/recompute.h"
 #include "headway/spec/model_spec.h"
 
 namespace headway::nn {
@@ -35,9 +37,23 @@ class Block {
   /// pending in the stream.
   void forward(ResidualStream& stream, const BlockInput& input) const;
 
+  /// Parts of this layer that are forgotten until the backward pass; see nn/recompute.h.
+  void set_recompute(const RecomputePlan& plan);
+
+  /// What looks at every pass through this layer, and what it is called there.
+  struct Watch {
+    RealtimeChecks* checks = nullptr;  // null = nobody looks
+    int64_t layer = 0;
+    int64_t hidden_size = 0;
+  };
+  void set_checks(const Watch& watch);
+
   const Mixer& mixer() const { return mixer_; }
 
  private:
+  at::Tensor run_mlp(const at::Tensor& x_TD) const;
+  void look(const char* name, const at::Tensor& x_TD, int64_t tokens) const;
+
   std::optional<Norm> pre_mixer_norm_;
   std::optional<Norm> post_mixer_norm_;
   std::optional<Norm> pre_mlp_norm_;
@@ -45,6 +61,10 @@ class Block {
   Mixer mixer_;
   Mlp mlp_;
   at::Tensor layer_scalar_;
+  std::vector<at::Tensor> mlp_parameters_;
+  RecomputePlan recompute_;
+  Watch watch_;
+  std::string name_;
 };
 
 }  // namespace headway::nn

@@ -2,21 +2,30 @@
 #include "headway/nn/linear.h"
 
 #include <ATen/Functions.h>
-
-#include "headway/ops/linear.h"
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
 
 namespace headway::nn {
 
 Linear::Linear(const ParameterScope& scope)
-    : weight_(scope.take("weight")), bias_(scope.take_optional("bias")) {
+    : weight_(scope.take("weight")),
+      bias_(scope.take_optional("bias")),
+      delayed_(scope.parameters().delayed()),
+      queue_(c10::make_intrusive<ops::WgradQueue>()) {
   for (const spec::RowSegment& segment : scope.spec_of("weight").segments) {
     names_.push_back(segment.name);
     widths_.push_back(segment.rows);
     biased_.push_back(false);
   }
-  if (!bias_.defined()) return;
-  for (const spec::RowSegment& segment : scope.spec_of("bias").segments)
-    biased_[this->segment(segment.name)] = true;
+  if (bias_.defined()) {
+    for (const spec::RowSegment& segment : scope.spec_of("bias").segments)
+      biased_[this->segment(segment.name)] = true;
+  }
+  // A copy with the same handles, for this object may move; without the way back to the list.
+  Linear waiting = *this;
+  waiting.delayed_.reset();
+  delayed_->linears.push_back(
+      {[waiting] { waiting.backward_dw(); }, [queue = queue_] { queue->clear(); }});
 }
 
 /// The bias of every row; segments without one get zeros.
@@ -36,7 +45,28 @@ at::Tensor Linear::full_bias() const {
 }
 
 at::Tensor Linear::forward(const at::Tensor& x_TI) const {
+  if (delayed_->on) return ops::delayed_linear(x_TI, weight_, full_bias(), queue_);
   return ops::linear(x_TI, weight_, full_bias());
+}
+
+void Linear::backward_dw() const {
+  if (queue_->size() == 0) return;
+  const ops::WgradQueue::Entry entry = queue_->pop();
+  const at::AutoGradMode record(true);  // the bias of some segments is made of its parameter
+  const at::Tensor bias = full_bias();
+  const bool learns_bias = bias.defined() && bias.requires_grad();
+  const ops::LinearWgrad wgrad = ops::linear_wgrad(entry, weight_.requires_grad(), learns_bias);
+  std::vector<at::Tensor> targets, gradients;
+  if (wgrad.weight_OI.defined()) {
+    targets.push_back(weight_);
+    gradients.push_back(wgrad.weight_OI);
+  }
+  if (wgrad.bias_O.defined()) {
+    targets.push_back(bias);
+    gradients.push_back(wgrad.bias_O);
+  }
+  // Autograd's own accumulation: its bits, and its hooks, now.
+  torch::autograd::backward(targets, gradients);
 }
 
 std::vector<at::Tensor> Linear::forward_segments(const at::Tensor& x_TI) const {

@@ -2,12 +2,14 @@
 // Not for: initialisation or file names (both are in the inventory).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
+#include <memory>
 #include <string>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
+
 #include "headway/nn/parameters.h"
+#include "headway/ops/linear.h"
 
 namespace headway::nn {
 
@@ -20,6 +22,12 @@ class Linear {
   at::Tensor forward(const at::Tensor& x_TI) const;
   /// One view per row segment, in inventory order.
   std::vector<at::Tensor> forward_segments(const at::Tensor& x_TI) const;
+  /// The gradients of weight and bias of the oldest backward pass that left them waiting
+  /// (Parameters::delayed), added as that pass itself would have added them, bit for bit. Does
+  /// nothing where none waits, and so while delaying is off.
+  void backward_dw() const;
+  /// Backward passes whose weight gradients wait.
+  size_t waiting() const { return queue_->size(); }
   /// Position of a segment in forward_segments, or -1.
   int segment(const std::string& name) const;
 
@@ -31,6 +39,8 @@ class Linear {
   std::vector<bool> biased_;
   std::vector<std::string> names_;
   std::vector<int64_t> widths_;
+  std::shared_ptr<DelayedGradients> delayed_;
+  c10::intrusive_ptr<ops::WgradQueue> queue_;
 };
 
 }  // namespace headway::nn

@@ -1,6 +1,10 @@
 // Norm module chosen by its spec. Not for: the arithmetic (ops).
 #include "headway/nn/norm.h"
 
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+
 #include "headway/base/error.h"
 #include "headway/ops/linear.h"
 #include "headway/ops/norm.h"
@@ -10,10 +14,14 @@ namespace {
 
 ops::NormFlavour flavour_of(spec::NormWeight weight) {
   switch (weight) {
-    case spec::NormWeight::kPlain: return ops::NormFlavour::kPlain;
-    case spec::NormWeight::kZeroCentered: return ops::NormFlavour::kZeroCentered;
-    case spec::NormWeight::kFp32: return ops::NormFlavour::kFp32Weight;
-    case spec::NormWeight::kNone: return ops::NormFlavour::kNoWeight;
+    case spec::NormWeight::kPlain:
+      return ops::NormFlavour::kPlain;
+    case spec::NormWeight::kZeroCentered:
+      return ops::NormFlavour::kZeroCentered;
+    case spec::NormWeight::kFp32:
+      return ops::NormFlavour::kFp32Weight;
+    case spec::NormWeight::kNone:
+      return ops::NormFlavour::kNoWeight;
   }
   throw InternalError("[nn::Norm] weight flavour is not in the enum");
 }
@@ -26,6 +34,17 @@ Norm::Norm(const spec::NormSpec& spec, const ParameterScope& scope)
 at::Tensor Norm::forward(const at::Tensor& x) const {
   if (spec_.kind == spec::NormKind::kLayer) return ops::layer_norm(x, weight_, bias_, spec_.eps);
   return ops::rms_norm(x, weight_, spec_.eps, flavour_of(spec_.weight));
+}
+
+double Norm::largest_rms() const {
+  const at::NoGradGuard no_grad;
+  const auto largest = [](const at::Tensor& x) { return x.abs().max().item<double>(); };
+  double bound = 1.0;
+  if (weight_.defined()) {
+    const bool around_one = spec_.weight == spec::NormWeight::kZeroCentered;
+    bound = largest(around_one && spec_.kind == spec::NormKind::kRms ? weight_ + 1 : weight_);
+  }
+  return bias_.defined() ? bound + largest(bias_) : bound;
 }
 
 std::pair<at::Tensor, at::Tensor> Norm::add_forward(const at::Tensor& residual,
@@ -41,6 +60,15 @@ std::optional<Norm> make_norm(const std::optional<spec::NormSpec>& spec,
                               const ParameterScope& scope, const std::string& name) {
   if (!spec) return std::nullopt;
   return Norm(*spec, scope.child(name));
+}
+
+ResidualStream::ResidualStream(const std::vector<at::Tensor>& parts) : h_(parts.at(0)) {
+  if (parts.size() > 1) pending_ = parts[1];
+}
+
+std::vector<at::Tensor> ResidualStream::parts() const {
+  if (pending_.defined()) return {h_, pending_};
+  return {h_};
 }
 
 void ResidualStream::add(at::Tensor delta_TD) {

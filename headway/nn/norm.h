@@ -2,9 +2,11 @@
 // Not for: the arithmetic (ops/norm.h).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <optional>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "headway/nn/parameters.h"
 #include "headway/spec/model_spec.h"
@@ -18,6 +20,8 @@ class Norm {
 
   /// x [...,C] -> [...,C].
   at::Tensor forward(const at::Tensor& x) const;
+  /// No row of forward() has a larger root mean square, but for rounding.
+  double largest_rms() const;
   /// {residual + delta, forward(residual + delta)}; one fused op for RMS norms.
   std::pair<at::Tensor, at::Tensor> add_forward(const at::Tensor& residual,
                                                 const at::Tensor& delta) const;
@@ -44,6 +48,9 @@ class ResidualStream {
   at::Tensor normed(const std::optional<Norm>& norm);
   /// h with everything added.
   at::Tensor value();
+  /// {h} or {h, what still waits to be added}; ResidualStream(parts) goes on exactly there.
+  std::vector<at::Tensor> parts() const;
+  explicit ResidualStream(const std::vector<at::Tensor>& parts);
 
  private:
   at::Tensor h_;

@@ -103,6 +103,16 @@ std::vector<std::string> Parameters::untaken() const {
   return names;
 }
 
+std::vector<at::Tensor> ParameterScope::tensors() const {
+  std::vector<at::Tensor> found;
+  for (size_t i = 0; i < parameters_->specs().size(); ++i) {
+    if (parameters_->specs()[i].name.starts_with(prefix_)) {
+      found.push_back(parameters_->tensors()[i]);
+    }
+  }
+  return found;
+}
+
 at::Tensor ParameterScope::take_optional(const std::string& name) const {
   return parameters_->contains(prefix_ + name) ? take(name) : at::Tensor();
 }

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -13,6 +15,16 @@
 #include "headway/spec/tensor_inventory.h"
 
 namespace headway::nn {
+
+/// Whether the weight gradients of linears wait, and where they do: every Linear adds its queue.
+struct DelayedGradients {
+  struct Waiting {
+    std::function<void()> add_oldest;  // the oldest one that waits, if any
+    std::function<void()> drop_all;
+  };
+  bool on = false;
+  std::vector<Waiting> linears;
+};
 
 /// One tensor per TensorSpec of `tensors(spec)`, in that order. Handles are shared: modules,
 /// optimizer and loader see the same storage, so loading writes in place.
@@ -43,6 +55,9 @@ class Parameters {
   /// Names of the inventory that no module took: empty for a correct model.
   std::vector<std::string> untaken() const;
 
+  /// Shared with the modules, so that it outlives a move of this object.
+  const std::shared_ptr<DelayedGradients>& delayed() const { return delayed_; }
+
   at::ScalarType dtype() const { return dtype_; }
   at::Device device() const { return device_; }
 
@@ -53,6 +68,7 @@ class Parameters {
   std::vector<at::Tensor> tensors_;
   std::vector<bool> taken_;
   std::unordered_map<std::string, size_t> index_;
+  std::shared_ptr<DelayedGradients> delayed_ = std::make_shared<DelayedGradients>();
   at::ScalarType dtype_;
   at::Device device_;
 };
@@ -66,6 +82,8 @@ class ParameterScope {
     return {*parameters_, prefix_ + name + "."};
   }
   at::Tensor take(const std::string& name) const { return parameters_->take(prefix_ + name); }
+  /// Every tensor below this scope, in inventory order.
+  std::vector<at::Tensor> tensors() const;
   /// Undefined tensor when the inventory does not list it.
   at::Tensor take_optional(const std::string& name) const;
   const spec::TensorSpec& spec_of(const std::string& name) const {

@@ -1,7 +1,11 @@
 // Builds the stack from its spec and runs it. Not for: optimisation or token choice.
 #include "headway/nn/transformer.h"
 
+#include <cstddef>
+#include <utility>
+
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 
 #include "headway/base/error.h"
 #include "headway/ops/embedding.h"
@@ -50,13 +54,85 @@ at::Tensor Transformer::forward(const at::Tensor& ids_T, const ops::Sequences& s
   ops::check_sequences(sequences, ids_T.numel(), sequences.cu_k.back(), "Transformer");
   ResidualStream stream(
       ops::embedding(ids_T, embedding_, embedding_scale_, spec_.embedding.padding_id.value_or(-1)));
-  for (size_t i = 0; i < blocks_.size(); ++i) {
+  if (checks_ != nullptr) {
+    checks_->enter_layer(-1, "");
+    checks_->tensor("embedding", stream.value(), {ids_T.numel(), spec_.hidden_size});
+  }
+  const bool whole_layers =
+      at::GradMode::is_enabled() && options.state == nullptr && options.hidden == nullptr;
+  for (size_t i = 0; i < blocks_.size();) {
+    const auto end = static_cast<size_t>(
+        recompute_.chunk_end(static_cast<int64_t>(i), static_cast<int64_t>(blocks_.size())));
+    if (whole_layers && end > i) {
+      recompute_layers(i, end, stream, {sequences, nullptr, &options.context});
+      i = end;
+      continue;
+    }
     LayerState* state = options.state == nullptr ? nullptr : &options.state->layers[i];
     blocks_[i].forward(stream, {sequences, state, &options.context, static_cast<int64_t>(i)});
     if (options.hidden != nullptr) options.hidden->push_back(stream.value());
+    ++i;
   }
   if (options.state != nullptr) options.state->num_tokens += ids_T.numel();
-  return stream.normed(final_norm_);
+  const at::Tensor last_TD = stream.normed(final_norm_);
+  if (checks_ != nullptr) {
+    checks_->enter_layer(-1, "");
+    checks_->tensor("final norm", last_TD, {ids_T.numel(), spec_.hidden_size});
+  }
+  return last_TD;
+}
+
+void Transformer::recompute_layers(size_t first, size_t last, ResidualStream& stream,
+                                   const BlockInput& shared) const {
+  std::vector<at::Tensor> parameters;
+  for (size_t i = 0; i < parameters_.specs().size(); ++i) {
+    const int64_t layer = parameters_.specs()[i].layer;
+    const bool inside = layer >= static_cast<int64_t>(first) && layer < static_cast<int64_t>(last);
+    const at::Tensor& tensor = parameters_.tensors()[i];
+    if (inside && tensor.requires_grad()) parameters.push_back(tensor);
+  }
+  std::vector<at::Tensor> inputs = stream.parts();
+  const size_t parts = inputs.size();
+  ForwardContext kept = *shared.context;
+  // A bias that learns is an input of every chunk: its gradients of all layers add up outside.
+  if (kept.attention_bias.defined() && kept.attention_bias.requires_grad()) {
+    inputs.push_back(std::exchange(kept.attention_bias, at::Tensor()));
+  }
+  const Block* blocks = blocks_.data();  // stays where it is when this object moves
+  const TensorBody body = [blocks, first, last, parts, kept,
+                           sequences = shared.sequences](const std::vector<at::Tensor>& in) {
+    ForwardContext context = kept;
+    if (in.size() > parts) context.attention_bias = in[parts];
+    const auto count = static_cast<std::ptrdiff_t>(parts);
+    ResidualStream inner(std::vector<at::Tensor>(in.begin(), in.begin() + count));
+    for (size_t i = first; i < last; ++i) {
+      blocks[i].forward(inner, {sequences, nullptr, &context, static_cast<int64_t>(i)});
+    }
+    return inner.parts();
+  };
+  stream = ResidualStream(recompute(body, inputs, parameters));
+}
+
+void Transformer::set_recompute(const RecomputePlan& plan) {
+  recompute_ = plan;
+  for (Block& block : blocks_) block.set_recompute(plan);
+}
+
+void Transformer::set_checks(RealtimeChecks* checks) {
+  checks_ = checks;
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    blocks_[i].set_checks({checks, static_cast<int64_t>(i), spec_.hidden_size});
+  }
+}
+
+void Transformer::set_delay_wgrad(bool on) { parameters_.delayed()->on = on; }
+
+void Transformer::backward_dw() const {
+  for (const auto& linear : parameters_.delayed()->linears) linear.add_oldest();
+}
+
+void Transformer::drop_dw() const {
+  for (const auto& linear : parameters_.delayed()->linears) linear.drop_all();
 }
 
 at::Tensor Transformer::logits(const at::Tensor& hidden_TD) const {

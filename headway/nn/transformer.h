@@ -46,6 +46,21 @@ class Transformer {
   ops::CrossEntropyResult loss(const at::Tensor& hidden_TD, const at::Tensor& labels_T,
                                const LossOptions& options = {}) const;
 
+  /// What forward passes that record gradients forget from now on; results keep their bits.
+  void set_recompute(const RecomputePlan& plan);
+
+  /// Whether backward passes leave the weight gradients of projections (not of embedding and head)
+  /// waiting for backward_dw(), one set a micro-batch.
+  void set_delay_wgrad(bool on);
+  /// Adds the weight gradients that the oldest backward pass left waiting; with none it does
+  /// nothing.
+  void backward_dw() const;
+  /// Forgets all weight gradients that wait.
+  void drop_dw() const;
+
+  /// Looks at every forward pass from now on; null = at none. `checks` must outlive its use here.
+  void set_checks(RealtimeChecks* checks);
+
   const spec::ModelSpec& spec() const { return spec_; }
   Parameters& parameters() { return parameters_; }
   const Parameters& parameters() const { return parameters_; }
@@ -55,6 +70,8 @@ class Transformer {
 
  private:
   std::shared_ptr<RotaryTable> rotary_of(const spec::LayerSpec& layer) const;
+  void recompute_layers(size_t first, size_t last, ResidualStream& stream,
+                        const BlockInput& shared) const;
 
   spec::ModelSpec spec_;
   Parameters parameters_;
@@ -64,6 +81,8 @@ class Transformer {
   std::optional<Norm> final_norm_;
   at::Tensor head_;
   double embedding_scale_;
+  RecomputePlan recompute_;
+  RealtimeChecks* checks_ = nullptr;
 };
 
 }  // namespace headway::nn

@@ -74,11 +74,31 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     const at::Tensor& dy = grads[0];
     variable_list result(3);
     if (context->needs_input_grad(0)) result[0] = at::mm(dy, saved[1]);
-    if (context->needs_input_grad(1)) result[1] = at::mm(dy.t(), saved[0]);
-    // The library sums columns side by side, rows in a fixed order, in fp32 for 16-bit types.
-    if (context->saved_data["bias"].toBool() && context->needs_input_grad(2)) {
-      result[2] = dy.sum(0);
-    }
+    const bool bias = context->saved_data["bias"].toBool() && context->needs_input_grad(2);
+    const LinearWgrad wgrad = linear_wgrad({saved[0], dy}, context->needs_input_grad(1), bias);
+    result[1] = wgrad.weight_OI;
+    result[2] = wgrad.bias_O;
+    return result;
+  }
+};
+
+/// Weight and bias are inputs so that the node exists where only they need a gradient.
+class DelayedLinearFunction : public torch::autograd::Function<DelayedLinearFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias,
+                            const c10::intrusive_ptr<WgradQueue>& queue) {
+    context->save_for_backward({x, weight});
+    context->saved_data["queue"] = c10::IValue::make_capsule(queue);
+    return run_linear({x, weight, bias.value_or(at::Tensor())});
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    const auto saved = context->get_saved_variables();
+    const auto queue = context->saved_data["queue"].toCapsule();
+    variable_list result(4);
+    if (context->needs_input_grad(0)) result[0] = at::mm(grads[0], saved[1]);
+    static_cast<WgradQueue&>(*queue).push({saved[0].detach(), grads[0].detach()});
     return result;
   }
 };
@@ -187,6 +207,29 @@ at::Tensor linear(const at::Tensor& x_TI, const at::Tensor& weight_OI, const at:
   // Autograd takes an absent tensor as an empty optional only.
   const auto bias = bias_O.defined() ? std::optional<at::Tensor>(bias_O) : std::nullopt;
   return LinearFunction::apply(x_TI, weight_OI, bias);
+}
+
+WgradQueue::Entry WgradQueue::pop() {
+  if (entries_.empty()) throw InternalError("[delayed_linear] no weight gradient waits");
+  Entry entry = std::move(entries_.front());
+  entries_.pop_front();
+  return entry;
+}
+
+LinearWgrad linear_wgrad(const WgradQueue::Entry& entry, bool weight, bool bias) {
+  LinearWgrad wgrad;
+  if (weight) wgrad.weight_OI = at::mm(entry.dy_TO.t(), entry.x_TI);
+  // The library sums columns side by side, rows in a fixed order, in fp32 for 16-bit types.
+  if (bias) wgrad.bias_O = entry.dy_TO.sum(0);
+  return wgrad;
+}
+
+at::Tensor delayed_linear(const at::Tensor& x_TI, const at::Tensor& weight_OI,
+                          const at::Tensor& bias_O, const c10::intrusive_ptr<WgradQueue>& queue) {
+  if (!internal::records_gradient(weight_OI, bias_O)) return linear(x_TI, weight_OI, bias_O);
+  check_linear(x_TI, weight_OI, bias_O);
+  const auto bias = bias_O.defined() ? std::optional<at::Tensor>(bias_O) : std::nullopt;
+  return DelayedLinearFunction::apply(x_TI, weight_OI, bias, queue);
 }
 
 std::vector<at::Tensor> split_columns(const at::Tensor& x, const std::vector<int64_t>& widths) {

@@ -10,6 +10,7 @@
 
 #include "headway/base/text_util.h"
 #include "headway/config/part_checks.h"
+#include "headway/config/recompute_config.h"
 
 namespace headway::spec {
 namespace {
@@ -295,8 +296,11 @@ class Checker {
     if (c_.flash_decode) missing("flash_decode", "true", "static flash decode is");
     if (c_.batch_invariant_mode) missing("batch_invariant_mode", "true", "batch invariance is");
     if (c_.cpu_offloading) missing("cpu_offloading", "true", "offloading of activations is");
-    if (c_.recompute_granularity) {
-      missing("recompute_granularity", *c_.recompute_granularity, "activation recomputation is");
+    if (c_.recompute_granularity == "selective") {
+      for (const std::string& module : c_.recompute_modules.value_or(std::vector<std::string>{})) {
+        if (enum_parse<config::RecomputeModule>(module)) continue;
+        missing("recompute_modules", module, "recomputing this module is");
+      }
     }
     const bool layer_norm = c_.normalization == MegatronNorm::kLayer;
     if (layer_norm && c_.layernorm_zero_centered_gamma) {

@@ -206,6 +206,9 @@ struct MegatronRuntime {
   std::optional<std::string> recompute_method;
   std::optional<int64_t> recompute_num_layers;
   std::optional<std::vector<std::string>> recompute_modules;
+  bool delay_wgrad_compute = false;
+  bool overlap_moe_expert_parallel_comm = false;
+  bool test_mode = false;
   bool cpu_offloading = false;
   bool enable_cuda_graph = false;
   std::optional<std::string> cuda_graph_impl;
@@ -235,13 +238,17 @@ struct MegatronRuntime {
     v.field("fp8", &R::fp8, "none only");
     v.field("fp4", &R::fp4, "none only");
     v.field("fp8_recipe", &R::fp8_recipe, "of fp8");
-    v.field("recompute_granularity", &R::recompute_granularity, "none only",
+    v.field("recompute_granularity", &R::recompute_granularity, "as train.recompute",
             one_of({"full", "selective"}));
     v.field("recompute_method", &R::recompute_method, "of full", one_of({"block", "uniform"}));
     v.field("recompute_num_layers", &R::recompute_num_layers, "of full", at_least(1));
     v.field("recompute_modules", &R::recompute_modules, "of selective",
             one_of({"core_attn", "moe_act", "layernorm", "mla_up_proj", "mlp", "moe",
                     "shared_experts"}));
+    v.field("delay_wgrad_compute", &R::delay_wgrad_compute, "as train.delay_wgrad");
+    v.field("overlap_moe_expert_parallel_comm", &R::overlap_moe_expert_parallel_comm,
+            "no effect in one process");
+    v.field("test_mode", &R::test_mode, "as --checks=realtime");
     v.field("cpu_offloading", &R::cpu_offloading, "false only");
     v.field("enable_cuda_graph", &R::enable_cuda_graph, "no effect here");
     v.field("cuda_graph_impl", &R::cuda_graph_impl, "no effect here");

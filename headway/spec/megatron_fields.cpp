@@ -37,7 +37,6 @@ struct Switch {
 constexpr auto kSwitches = std::to_array<Switch>({
     {"experimental_attention_variant", "Gated DeltaNet and sparse attention"},
     {"num_moe_experts", "mixture of experts"},
-    {"test_mode", "the q/k consistency check"},
     {"heterogeneous_block_specs", "heterogeneous block specs"},
     {"virtual_pipeline_model_parallel_size", "pipeline parallelism"},
     {"add_position_embedding", "learned absolute positions"},
@@ -99,8 +98,6 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "tp_comm_atomic_rs",
     "tp_only_amax_red",
     "distribute_saved_activations",
-    "delay_wgrad_compute",
-    "overlap_moe_expert_parallel_comm",
     "variable_seq_lengths",
     "barrier_with_L1_time",
     "pipeline_dtype",

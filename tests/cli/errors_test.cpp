@@ -117,6 +117,23 @@ TEST(Cli, NonFiniteLossIsFive) {
   EXPECT_THAT(outcome.err, HasSubstr("not finite"));
 }
 
+TEST(Cli, RealtimeChecksNameTheLayerOrSayWhatTheyCost) {
+  const TempFolder folder;
+  const std::string file = run_file(folder);
+  expect_refused(folder, "train " + file + " --checks=everything", 2, "checks");
+  const Outcome wrong = run(folder, "train " + file +
+                                        " train.optimizer.lr=1e30 train.optimizer.clip=none "
+                                        "train.steps=50 --checks=realtime");
+  EXPECT_EQ(wrong.code, 5) << wrong.err;
+  EXPECT_THAT(wrong.err, HasSubstr("[checks] "));
+  EXPECT_THAT(wrong.err, HasSubstr("not finite, the first "));
+  fs::remove_all(folder / "out");
+  const Outcome right = run(folder, "train " + file + " --checks=realtime");
+  EXPECT_EQ(right.code, 0) << right.err;
+  EXPECT_THAT(right.err, HasSubstr("checks = realtime: "));
+  EXPECT_THAT(right.err, HasSubstr("looks, nothing wrong"));
+}
+
 TEST(Cli, ForcedKernelsAreCheckedByName) {
   const TempFolder folder;
   const std::string file = run_file(folder);

@@ -201,6 +201,45 @@ TEST(LoadRun, RulesOverTraining) {
               ElementsAre(HasSubstr("train.optimizer.betas[1] = 1: allowed a number in [0, 1)")));
 }
 
+TEST(LoadRun, RecomputeOfLayersAndOfModules) {
+  const auto load_overridden = [](const std::vector<std::string>& overrides) {
+    return parse_run(kRun, "run.yaml", overrides);
+  };
+  const RunConfig plain = load_overridden({});
+  EXPECT_EQ(plain.train.recompute.granularity, RecomputeGranularity::kNone);
+  EXPECT_FALSE(plain.train.delay_wgrad);
+  const RecomputeConfig full =
+      load_overridden({"train.recompute={granularity: full, method: uniform, num_layers: 2}"})
+          .train.recompute;
+  EXPECT_EQ(full.method, RecomputeMethod::kUniform);
+  EXPECT_EQ(full.num_layers, 2);
+  const RunConfig chosen = load_overridden(
+      {"train.recompute={granularity: selective, modules: [core_attn, layernorm, mlp]}",
+       "train.delay_wgrad=true"});
+  EXPECT_EQ(chosen.train.recompute.modules.size(), 3u);
+  EXPECT_TRUE(chosen.train.delay_wgrad);
+  EXPECT_EQ(load_overridden({"train.recompute=selective"}).train.recompute.modules,
+            std::vector{RecomputeModule::kCoreAttention});
+
+  EXPECT_THAT(problems_of({"train.recompute=full"}),
+              ElementsAre(HasSubstr("train.recompute.method: missing; granularity full needs "
+                                    "block | uniform"),
+                          HasSubstr("train.recompute.num_layers: missing; granularity full needs "
+                                    "an integer >= 1")));
+  EXPECT_THAT(problems_of({"train.recompute={granularity: selective, num_layers: 2}"}),
+              ElementsAre(HasSubstr("num_layers: not allowed with granularity selective")));
+  EXPECT_THAT(problems_of({"train.recompute={method: block}"}),
+              ElementsAre(HasSubstr("method: not allowed with granularity none")));
+  EXPECT_THAT(problems_of({"train.recompute={modules: [mlp]}"}),
+              ElementsAre(HasSubstr("modules: not allowed with granularity none")));
+  EXPECT_THAT(problems_of({"train.recompute=some"}),
+              ElementsAre(HasSubstr("allowed none | selective | full")));
+  EXPECT_THAT(problems_of({"train.recompute={granularity: selective, modules: [everything]}"}),
+              ElementsAre(HasSubstr("allowed core_attn | layernorm | mlp")));
+  EXPECT_THAT(problems_of({"train.recompute={granularity: full, method: block, num_layers: 0}"}),
+              ElementsAre(HasSubstr("num_layers = 0: allowed an integer >= 1")));
+}
+
 TEST(LoadRun, HuggingFaceFolderBringsItsTokenizer) {
   LoadOptions look;
   look.needs_training = false;

@@ -24,6 +24,19 @@ TEST(ResumeRules, LengthLoggingAndRetentionMayChange) {
   EXPECT_NO_THROW(check_resumable(kRun, now));
 }
 
+TEST(ResumeRules, WhatSpendsMemoryAndTimeOnTheSameNumbersMayChange) {
+  Json before = kRun;
+  before["train"]["recompute"] = {{"granularity", "none"}, {"modules", {"core_attn"}}};
+  before["train"]["delay_wgrad"] = false;
+  Json now = before;
+  now["train"]["recompute"] = {{"granularity", "selective"}, {"modules", {"mlp", "layernorm"}}};
+  now["train"]["delay_wgrad"] = true;
+  EXPECT_NO_THROW(check_resumable(before, now));
+  EXPECT_NO_THROW(check_resumable(kRun, now));
+  now["train"]["recomputed"] = 1;
+  EXPECT_THROW(check_resumable(before, now), ConfigError);
+}
+
 TEST(ResumeRules, WhatDecidesTheWeightsMayNotAndEachFieldIsNamed) {
   Json now = kRun;
   now["model"]["hidden_size"] = 16;

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "headway/base/error.h"
+#include "headway/base/logging.h"
 #include "headway/config/load.h"
 #include "headway/engine/checkpoint_store.h"
 #include "headway/engine/loaded_model.h"
@@ -152,6 +153,29 @@ TEST_F(TrainRun, QkClipHoldsAcrossStopsAndEvaluations) {
   EXPECT_EQ(clipped[1]["max_attention_logit"], free[1]["max_attention_logit"]);
   EXPECT_LT(clipped[6]["max_attention_logit"].get<double>(),
             free[6]["max_attention_logit"].get<double>());
+}
+
+TEST_F(TrainRun, MemorySettingsAndChecksLeaveTheCheckpointAlone) {
+  train(run("plain"));
+  const fs::path want = path("plain") / "checkpoints" / "step-6";
+  train(run("lean", {"train.recompute={granularity: full, method: uniform, num_layers: 2}",
+                     "train.delay_wgrad=true"}));
+  expect_equal_checkpoints(want, path("lean") / "checkpoints" / "step-6");
+  const TrainOptions options{.realtime_checks = true};
+  std::string logged;
+  set_log_sink([&](LogLevel, std::string_view text) { logged += text; });
+  train_run(run("checked", {"train.recompute=selective"}), options);
+  set_log_sink({});
+  expect_equal_checkpoints(want, path("checked") / "checkpoints" / "step-6");
+  for (const Json& line : metrics_of(path("plain"))) EXPECT_FALSE(line.contains("checks_s"));
+  for (const Json& line : metrics_of(path("checked"))) {
+    EXPECT_EQ(line.contains("checks_s"), line["step"] > 0) << line;
+  }
+  EXPECT_NE(logged.find(" looks, nothing wrong, "), std::string::npos) << logged;
+  Watcher watcher(3);  // a run may be resumed with other settings of this kind
+  train(run("mixed", {"train.recompute=selective"}), false, &watcher);
+  train(run("mixed", {"train.delay_wgrad=true"}), true);
+  expect_equal_checkpoints(want, path("mixed") / "checkpoints" / "step-6");
 }
 
 TEST_F(TrainRun, StoppedAnywhereAndResumedEqualsNeverStoppedBitForBit) {

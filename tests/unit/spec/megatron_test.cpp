@@ -158,6 +158,8 @@ const Refusal kMissing[] = {
     {R"({"num_moe_experts": 8, "mtp_num_layers": 1})",
      {"mixture of experts", "multi-token prediction"}},
     {R"({"experimental_attention_variant": "dsa"})", {"sparse attention"}},
+    {R"({"recompute_granularity": "selective", "recompute_modules": ["core_attn", "moe_act"]})",
+     {"recompute_modules = moe_act", "not in this build"}},
     {R"({"layernorm_zero_centered_gamma": true})", {"zero-centred"}},
 };
 INSTANTIATE_TEST_SUITE_P(All, Missing, testing::ValuesIn(kMissing));
@@ -178,6 +180,9 @@ TEST(Megatron, FieldsWithoutEffectLeaveTheModelAlone) {
                                             {"attention_softmax_in_fp32", true},
                                             {"apply_query_key_layer_scaling", true},
                                             {"masked_softmax_fusion", false},
+                                            {"recompute_granularity", "selective"},
+                                            {"delay_wgrad_compute", true},
+                                            {"test_mode", true},
                                             {"num_moe_experts", nullptr}})));
 }
 
