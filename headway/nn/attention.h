@@ -53,8 +53,10 @@ class Attention {
   Attention(const spec::AttentionSpec& spec, const ParameterScope& scope,
             std::shared_ptr<RotaryTable> rotary);
 
-  /// x [T,D] -> [T,D]. With a state: the tokens of one sequence continue it, keys are cached
-  /// rotated. Errors: ShapeError when a state comes with more than one sequence.
+  /// x [T,D] -> [T,D]. With a KvCache the tokens of one sequence continue it, with a PagedKv those
+  /// of any number of sequences continue theirs. Errors: ShapeError when a KvCache comes with more
+  /// than one sequence; UnsupportedError for a state with keys of later tokens, and for logits
+  /// observed through pages.
   MixerOutput forward(const MixerInput& input) const;
 
   const std::shared_ptr<RotaryTable>& rotary() const { return rotary_; }
@@ -72,6 +74,10 @@ class Attention {
   Heads project(const at::Tensor& x_TD) const;
   ops::AttentionOptions options_for(const MixerInput& input) const;
   at::Tensor core(const Heads& heads, const MixerInput& input) const;
+  at::Tensor continue_one(const Heads& heads, const ops::Sequences& sequences, KvCache& cache,
+                          const ops::AttentionOptions& options) const;
+  at::Tensor continue_many(const Heads& heads, const ops::Sequences& sequences, PagedKv& pages,
+                           const ops::AttentionOptions& options) const;
 
   spec::AttentionSpec spec_;
   Linear qkv_;
