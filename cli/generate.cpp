@@ -1,17 +1,20 @@
 // `headway generate`: continues prompts, streaming to the terminal or as JSON.
+#include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <memory>
+#include <optional>
 
 #include "headway/base/error.h"
-#include "headway/base/file_util.h"
 #include "headway/base/text_util.h"
+#include "headway/engine/batch_generator.h"
 #include "headway/engine/generator.h"
 
 #include "cli/chat_prompt.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "cli/prompts_file.h"
 #include "cli/sampling_options.h"
 
 namespace headway::cli {
@@ -25,11 +28,12 @@ struct Options {
   std::string chat;
   std::string chat_template;
   engine::GenerateOptions generate;
+  engine::BatchOptions batch;
+  int64_t cache_mebibytes = 0;
+  bool no_prefix_caching = false;
   bool ignore_eos = false;
   bool json = false;
 };
-
-constexpr int64_t kLargestPromptFile = int64_t{1} << 30;
 
 std::vector<int64_t> parse_token_ids(const std::string& list) {
   std::vector<int64_t> ids;
@@ -47,41 +51,6 @@ std::vector<int64_t> parse_token_ids(const std::string& list) {
 
 std::vector<int64_t> encode(const engine::LoadedModel& loaded, const std::string& text) {
   return loaded.tokenizer.require()->encode(text, true);
-}
-
-/// One line of a prompts file: {"prompt": text} or {"token_ids": […]}.
-std::vector<int64_t> parse_prompt_line(const engine::LoadedModel& loaded, const std::string& line,
-                                       const std::string& where) {
-  const Json json = parse_json(line, where, JsonErrors::kConfig);
-  if (json.is_object() && json.contains("prompt") && json["prompt"].is_string()) {
-    return encode(loaded, json["prompt"].get<std::string>());
-  }
-  if (json.is_object() && json.contains("token_ids") && json["token_ids"].is_array()) {
-    std::vector<int64_t> ids;
-    for (const Json& id : json["token_ids"]) {
-      if (!id.is_number_integer()) {
-        throw ConfigError("[" + where + "] token_ids = " + json_summary(id) + ", allowed integers");
-      }
-      ids.push_back(id.get<int64_t>());
-    }
-    return ids;
-  }
-  throw ConfigError("[" + where + "] line = " + json_summary(json) +
-                    ", allowed {\"prompt\": …} or {\"token_ids\": […]}");
-}
-
-std::vector<std::vector<int64_t>> read_prompts(const engine::LoadedModel& loaded,
-                                               const std::string& path) {
-  std::vector<std::vector<int64_t>> prompts;
-  int64_t number = 0;
-  for (const std::string& line : split(read_file(path, kLargestPromptFile), '\n')) {
-    ++number;
-    if (!trim(line).empty())
-      prompts.push_back(parse_prompt_line(loaded, line, path + ":" + std::to_string(number)));
-  }
-  if (prompts.empty())
-    throw ConfigError("[" + path + "] prompts = none, allowed at least one line");
-  return prompts;
 }
 
 const char* finish_name(engine::FinishReason reason) {
@@ -136,18 +105,38 @@ void generate_one(const engine::Generator& generator, const engine::LoadedModel&
   print_timing(result.timing);
 }
 
-/// One JSON line per prompt, in order; prompt n draws as request n.
-void generate_many(const engine::Generator& generator, const engine::LoadedModel& loaded,
-                   const Options& options) {
-  uint64_t request = 0;
-  for (const std::vector<int64_t>& prompt : read_prompts(loaded, options.prompts)) {
-    engine::GenerateOptions generate = options.generate;
-    generate.request = request++;
-    const Json json =
-        result_json(generator.run(prompt, generate), loaded.tokenizer.tokenizer != nullptr);
-    std::printf("%s\n", json.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
-    std::fflush(stdout);
-  }
+/// All prompts in one batch; one JSON line per prompt, in order, each as soon as those before it
+/// are out. Prompt n draws as request n.
+void generate_many(const engine::LoadedModel& loaded, const Options& options) {
+  const auto requests = read_prompts(options.prompts, loaded, options.generate);
+  const bool has_text = loaded.tokenizer.tokenizer != nullptr;
+  const engine::BatchGenerator generator(*loaded.model, loaded.tokenizer.tokenizer, options.batch);
+  std::vector<std::optional<std::string>> lines(requests.size());
+  size_t printed = 0;
+  int64_t new_tokens = 0;
+  const auto start = std::chrono::steady_clock::now();
+  const engine::BatchStatistics statistics =
+      generator.run(requests, [&](size_t index, const engine::GenerateResult& result) {
+        new_tokens += result.timing.new_tokens;
+        lines[index] =
+            result_json(result, has_text).dump(-1, ' ', false, Json::error_handler_t::replace);
+        for (; printed < lines.size() && lines[printed]; ++printed) {
+          std::printf("%s\n", lines[printed]->c_str());
+          lines[printed]->clear();
+        }
+        std::fflush(stdout);
+      });
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  std::fprintf(stderr,
+               "%zu prompts, %lld new tokens in %lld steps, %.1f tokens/s, %.1f MiB of pages, "
+               "%lld prompt tokens from the prefix cache, %lld evictions\n",
+               requests.size(), static_cast<long long>(new_tokens),
+               static_cast<long long>(statistics.steps),
+               static_cast<double>(new_tokens) / std::max(seconds, 1e-9),
+               static_cast<double>(statistics.page_bytes) / (1 << 20),
+               static_cast<long long>(statistics.skipped_tokens),
+               static_cast<long long>(statistics.evictions));
 }
 
 std::vector<int64_t> prompt_ids(const engine::LoadedModel& loaded, const Options& options) {
@@ -158,14 +147,45 @@ std::vector<int64_t> prompt_ids(const engine::LoadedModel& loaded, const Options
 }
 
 void run(Options& options) {
+  options.batch.memory_bytes = options.cache_mebibytes << 20;
+  options.batch.prefix_caching = !options.no_prefix_caching;
   if (!options.chat_template.empty() && options.chat.empty()) {
     throw ConfigError("[generate] --chat-template: allowed only with --chat");
   }
   const engine::LoadedModel loaded = load(options.model);
   if (!options.ignore_eos) options.generate.stop_ids = loaded.checkpoint.generation.eos_token_ids;
+  if (!options.prompts.empty()) return generate_many(loaded, options);
   const engine::Generator generator(*loaded.model, loaded.tokenizer.tokenizer);
-  if (!options.prompts.empty()) return generate_many(generator, loaded, options);
   generate_one(generator, loaded, options, prompt_ids(loaded, options));
+}
+
+/// Of --prompts only.
+void add_batching(CLI::App& command, Options& options) {
+  constexpr char kGroup[] = "Many prompts";
+  command
+      .add_option("--block-size", options.batch.block_size,
+                  "Tokens of a page of the key/value cache")
+      ->capture_default_str()
+      ->group(kGroup);
+  options.cache_mebibytes = options.batch.memory_bytes >> 20;
+  command
+      .add_option("--cache-memory", options.cache_mebibytes,
+                  "MiB for pages, at most; prompts wait when it is full")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->group(kGroup);
+  command.add_option("--max-batch-requests", options.batch.max_requests, "Prompts of one forward")
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option("--max-batch-tokens", options.batch.max_tokens,
+                  "Tokens of one forward; longer prompts run in pieces")
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_flag("--no-prefix-caching", options.no_prefix_caching,
+                "Run equal beginnings of prompts every time")
+      ->group(kGroup);
 }
 
 }  // namespace
@@ -179,7 +199,8 @@ void add_generate(CLI::App& app) {
   input->add_option("--prompt", options->prompt, "Text");
   input->add_option("--token-ids", options->token_ids, "1,2,3: works without a tokenizer");
   input->add_option("--prompts", options->prompts,
-                    "JSONL file of {\"prompt\"} or {\"token_ids\"}; a JSON line for each");
+                    "JSONL file of {\"prompt\"} or {\"token_ids\"}; a JSON line for each, "
+                    "in order");
   input->add_option("--chat", options->chat,
                     "JSON file: a list of messages, or {\"messages\", \"tools\", \"kwargs\"}");
   input->require_option(1);
@@ -188,6 +209,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Tokens to add")
       ->required();
   add_sampling_options(*command, options->generate);
+  add_batching(*command, *options);
   command->add_flag("--ignore-eos", options->ignore_eos, "Do not stop at end-of-sequence tokens");
   command->add_flag("--json", options->json, "Machine-readable output on stdout");
   command->callback([options] { run(*options); });

@@ -8,6 +8,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "cli/bench/harness.h"
+#include "headway/ops/paged_attention.h"
 
 namespace headway::cli::bench {
 namespace {
@@ -153,6 +154,49 @@ Case decode_case(int64_t length) {
   return work;
 }
 
+/// One decode step of 32 sequences of lengths 16·2^(i mod 9): keys in shuffled pages of 64 rows
+/// against one batch padded to the longest.
+Case paged_decode_case(int64_t dim) {
+  const int64_t count = 32, heads = 8, kv_heads = 2, block = 64, longest = 16 << 8;
+  std::vector<int64_t> past, ones(count, 1);
+  int64_t pages = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    past.push_back((16 << (i % 9)) - 1);
+    pages += past.back() / block + 1;
+  }
+  const at::Tensor ids = at::randperm(pages, at::kInt);
+  ops::PagedKeys keys{at::randn({pages, block, kv_heads, dim}),
+                      at::randn({pages, block, kv_heads, dim}),
+                      at::full({count, longest / block}, -1, at::kInt)};
+  const at::Tensor mask = at::zeros({count, 1, 1, longest}, at::kBool);
+  for (int64_t i = 0, page = 0; i < count; ++i) {
+    const int64_t used = past[i] / block + 1;
+    keys.block_table_NM[i].narrow(0, 0, used).copy_(ids.narrow(0, page, used));
+    mask[i].narrow(2, 0, past[i] + 1).fill_(true);
+    page += used;
+  }
+  const at::Tensor q = at::randn({count, heads, dim});
+  const at::Tensor k = at::randn({count, kv_heads, longest, dim}), v = at::randn_like(k);
+  const ops::Sequences sequences = ops::continued_sequences(past, ones);
+  ops::AttentionOptions options;
+  options.scale = 1.0 / std::sqrt(static_cast<double>(dim));
+  Case work;
+  work.name = "decode 32 sequences through pages D=" + std::to_string(dim);
+  work.ours = [=] {
+    at::NoGradGuard no_grad;
+    for (int i = 0; i < 10; ++i) ops::paged_attention(q, keys, {}, sequences, options);
+  };
+  work.baseline_name = "SDPA padded";
+  work.baseline = [=] {
+    at::NoGradGuard no_grad;
+    for (int i = 0; i < 10; ++i) {
+      at::scaled_dot_product_attention(q.unsqueeze(2), k, v, mask, 0.0, false, std::nullopt, true);
+    }
+  };
+  work.tokens = 10.0 * count;
+  return work;
+}
+
 }  // namespace
 
 std::vector<Case> attention_cases() {
@@ -166,7 +210,9 @@ std::vector<Case> attention_cases() {
           dropout_case({1, 2048, 8, 2, 64}),
           packed_case(),
           decode_case(512),
-          decode_case(8192)};
+          decode_case(8192),
+          paged_decode_case(64),
+          paged_decode_case(128)};
 }
 
 }  // namespace headway::cli::bench

@@ -98,23 +98,51 @@ at::Tensor Attention::core(const Heads& heads, const MixerInput& input) const {
     throw UnsupportedError(
         "[nn::Attention] mask = none: a state holds no keys of later tokens; allowed causal");
   }
-  if (input.sequences.num_sequences() != 1) {
-    throw ShapeError(
-        "[nn::Attention] sequences = " + std::to_string(input.sequences.num_sequences()) +
-        ", allowed 1 when a state is given");
+  if (auto* pages = std::get_if<PagedKv>(input.state)) {
+    return continue_many(heads, input.sequences, *pages, options);
   }
-  auto& cache = std::get<KvCache>(*input.state);
+  return continue_one(heads, input.sequences, std::get<KvCache>(*input.state), options);
+}
+
+at::Tensor Attention::continue_one(const Heads& heads, const ops::Sequences& fresh, KvCache& cache,
+                                   const ops::AttentionOptions& options) const {
+  if (fresh.num_sequences() != 1) {
+    throw ShapeError("[nn::Attention] sequences = " + std::to_string(fresh.num_sequences()) +
+                     ", allowed 1 when a state is given");
+  }
   const int64_t past = cache.length();
   const KvCache::View view = cache.append(heads.k_TGK, heads.v_TGV);
   if (checks_ != nullptr) {
     checks_->cache(past, heads.k_TGK.size(0), view.k_SGK.size(0), cache.capacity());
     checks_->cache(past, heads.v_TGV.size(0), view.v_SGV.size(0), cache.capacity());
   }
-  ops::Sequences sequences = input.sequences;
+  ops::Sequences sequences = fresh;
   sequences.cu_k = {0, view.k_SGK.size(0)};
-  sequences.max_k = past + input.sequences.max_q;
+  sequences.max_k = past + fresh.max_q;
   max_logit_->add(heads.q_THK, view.k_SGK, sequences, options);
   return ops::attention(heads.q_THK, view.k_SGK, view.v_SGV, sinks_H_, sequences, options);
+}
+
+at::Tensor Attention::continue_many(const Heads& heads, const ops::Sequences& sequences,
+                                    PagedKv& pages, const ops::AttentionOptions& options) const {
+  if (max_logit_->observes()) {
+    throw UnsupportedError("[nn::Attention] logits are not observed through pages in this build");
+  }
+  const ops::PagedKeys keys = pages.append(heads.k_TGK, heads.v_TGV);
+  if (pages.cached() == CachedKeys::kRotated) {
+    return ops::paged_attention(heads.q_THK, keys, sinks_H_, sequences, options);
+  }
+  // Every key from the start of its sequence, so that its row is its position.
+  std::vector<ops::PageRows> rows;
+  for (int64_t n = 0; n < sequences.num_sequences(); ++n) {
+    rows.push_back({n, 0, sequences.cu_k[n + 1] - sequences.cu_k[n]});
+  }
+  at::Tensor k_SGK = ops::gather_pages(keys.k_PBGK, keys.block_table_NM, rows);
+  const at::Tensor v_SGV = ops::gather_pages(keys.v_PBGV, keys.block_table_NM, rows);
+  if (rotary_) {
+    k_SGK = rotary_->rotate(k_SGK, rotary_->rows_of(ops::packed_sequences(sequences.cu_k)));
+  }
+  return ops::attention(heads.q_THK, k_SGK, v_SGV, sinks_H_, sequences, options);
 }
 
 void QkNorm::check(RealtimeChecks& checks, const at::Tensor& q_THK, const at::Tensor& k_TGK) const {
@@ -141,7 +169,14 @@ MixerOutput Attention::forward(const MixerInput& input) const {
     const RotaryTable::Rows rows = rotary_->rows_of(
         input.sequences, input.context == nullptr ? at::Tensor() : input.context->positions_3T);
     heads.q_THK = rotary_->rotate(heads.q_THK, rows);
-    heads.k_TGK = rotary_->rotate(heads.k_TGK, rows);
+    const auto* pages = input.state ? std::get_if<PagedKv>(input.state) : nullptr;
+    const bool later = pages != nullptr && pages->cached() == CachedKeys::kUnrotated;
+    if (later && !rows.positions_T.is_same(input.sequences.positions)) {
+      throw UnsupportedError(
+          "[nn::Attention] keys cached before rotation turn by their own position only; allowed "
+          "one position a token");
+    }
+    if (!later) heads.k_TGK = rotary_->rotate(heads.k_TGK, rows);
   }
   const at::Tensor core_THV = core(heads, input);
   const at::Tensor gated = gate_.apply(core_THV, heads.gate);

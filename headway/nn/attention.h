@@ -56,8 +56,10 @@ class Attention {
   Attention(const spec::AttentionSpec& spec, const ParameterScope& scope,
             std::shared_ptr<RotaryTable> rotary);
 
-  /// x [T,D] -> [T,D]. With a state: the tokens of one sequence continue it, keys are cached
-  /// rotated. Errors: ShapeError when a state comes with more than one sequence.
+  /// x [T,D] -> [T,D]. With a KvCache the tokens of one sequence continue it, with a PagedKv those
+  /// of any number of sequences continue theirs. Errors: ShapeError when a KvCache comes with more
+  /// than one sequence; UnsupportedError for a state with keys of later tokens, and for logits
+  /// observed through pages.
   MixerOutput forward(const MixerInput& input) const;
 
   /// Forgets the output of the softmax, and of the gate, until the backward pass. Same bits.
@@ -89,6 +91,10 @@ class Attention {
   at::Tensor core(const Heads& heads, const MixerInput& input) const;
   void forget_core(const Heads& heads, const MixerInput& input, std::vector<at::Tensor> values,
                    const at::Tensor& out_TD) const;
+  at::Tensor continue_one(const Heads& heads, const ops::Sequences& sequences, KvCache& cache,
+                          const ops::AttentionOptions& options) const;
+  at::Tensor continue_many(const Heads& heads, const ops::Sequences& sequences, PagedKv& pages,
+                           const ops::AttentionOptions& options) const;
 
   spec::AttentionSpec spec_;
   Linear qkv_;

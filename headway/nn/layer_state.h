@@ -2,13 +2,14 @@
 // Not for: parameters or training.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <optional>
 #include <variant>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
+
+#include "headway/nn/paged_kv.h"
 #include "headway/spec/model_spec.h"
 
 namespace headway::nn {
@@ -44,17 +45,20 @@ class KvCache {
   int64_t end_ = 0;
 };
 
-/// Closed set, like spec::MixerSpec: one alternative per mixer that keeps something.
-using LayerState = std::variant<KvCache>;
+/// Closed set, like spec::MixerSpec: one alternative per way of keeping something. KvCache belongs
+/// to one sequence and grows; the others are one layer's share of a context that serves many
+/// sequences in one forward and tells them apart by a step its owner rewrites
+/// (docs/architecture.md).
+using LayerState = std::variant<KvCache, PagedKv>;
 
-/// State of one sequence through the whole stack.
+/// State of a whole stack: of one sequence, or of all sequences of a context.
 struct ModelState {
   std::vector<LayerState> layers;
-  int64_t num_tokens = 0;  // tokens seen so far = position of the next one
+  int64_t num_tokens = 0;  // tokens seen so far; of one sequence also the position of the next one
   int64_t bytes() const;
 };
 
-/// Empty state for `spec`.
+/// Empty state of one sequence for `spec`.
 ModelState make_state(const spec::ModelSpec& spec);
 
 }  // namespace headway::nn

@@ -30,8 +30,10 @@ struct ForwardContext {
 
 struct MixerInput {
   const at::Tensor& x_TD;           // normed hidden states, packed
-  const ops::Sequences& sequences;  // boundaries and positions of the T new tokens (cu_k = cu_q)
-  LayerState* state = nullptr;      // set during generation: exactly one sequence
+  const ops::Sequences& sequences;  // boundaries and positions of the T new tokens
+  // Set during generation. KvCache: exactly one sequence, cu_k = cu_q. PagedKv: any number, cu_k
+  // counts all keys of a sequence, the cached ones too.
+  LayerState* state = nullptr;
   const ForwardContext* context = nullptr;
   int64_t layer = 0;  // from 0, in the whole stack: keys random draws
 };

@@ -16,9 +16,9 @@
 namespace headway::nn {
 
 struct ForwardOptions {
-  ModelState* state = nullptr;                // generation: one sequence continues this state
+  ModelState* state = nullptr;                // generation: the sequences continue this state
   std::vector<at::Tensor>* hidden = nullptr;  // receives the residual stream after every layer
-  ForwardContext context;
+  ForwardContext context{};
 };
 
 struct LossOptions {

@@ -272,9 +272,12 @@ internal::AttentionForward attention_forward(const AttentionArguments& a) {
       at::empty({a.q.size(1), a.q.size(0)}, a.q.options().dtype(at::kDouble))};
   p.out = view_of(result.out);
   p.lse = result.lse.data_ptr<double>();
+  forward_spans(p, make_spans(a), a.k.size(1));
+  return result;
+}
 
-  const int64_t groups = a.k.size(1);
-  const std::vector<SequenceSpan> spans = make_spans(a);
+void forward_spans(const AttentionProblem& p, const std::vector<SequenceSpan>& spans,
+                   int64_t groups) {
   std::vector<const SequenceSpan*> few, many;
   for (const SequenceSpan& span : spans) {
     (span.sq == 1 || span.sq * p.group_heads <= kDecodeRows ? few : many).push_back(&span);
@@ -301,7 +304,6 @@ internal::AttentionForward attention_forward(const AttentionArguments& a) {
     }
   });
   decode.finish(p, workers);
-  return result;
 }
 
 internal::AttentionGradients attention_backward(const AttentionArguments& a,

@@ -36,19 +36,27 @@ struct Rows {
   int64_t stride;
 };
 
-/// Reads in place if the rows are whole vectors of floats, else through `buffer`.
-HWY_INLINE Rows rows_of(const AttentionProblem& p, const HeadsView& view, int64_t dim, int64_t row0,
-                        int64_t head, int64_t count, float* buffer) {
-  if (p.element == Element::kFloat && dim % lanes() == 0) {
-    return {static_cast<const float*>(element_at(p.element, view, row0, head)), view.row};
+/// Keys or values of one kv head: `count` of a sequence from `first`, all in one page.
+struct RowSource {
+  const AttentionProblem& p;
+  const SequenceSpan& sequence;
+  const HeadsView& view;
+  int64_t dim, head;
+
+  /// Reads in place if the rows are whole vectors of floats, else through `buffer`.
+  HWY_INLINE Rows rows(int64_t first, int64_t count, float* buffer) const {
+    const void* front = key_at(p, sequence, view, first, head);
+    if (p.element == Element::kFloat && dim % lanes() == 0) {
+      return {static_cast<const float*>(front), view.row};
+    }
+    const int64_t width = round_up(dim, 16);
+    const HeadsView page{const_cast<void*>(front), view.row, 0};
+    for (int64_t j = 0; j < count; ++j) {
+      load_row(p.element, element_at(p.element, page, j, 0), dim, 1.0f, buffer + j * width, width);
+    }
+    return {buffer, width};
   }
-  const int64_t width = round_up(dim, 16);
-  for (int64_t j = 0; j < count; ++j) {
-    load_row(p.element, element_at(p.element, view, row0 + j, head), dim, 1.0f, buffer + j * width,
-             width);
-  }
-  return {buffer, width};
-}
+};
 
 /// scores[r][j] = q[r] · k[j] for kRows rows.
 template <int kRows>
@@ -104,11 +112,11 @@ struct ScoreBatch {
   const AttentionProblem& p;
   const DecodeScratch& scratch;
   Rows keys;
-  int64_t count;
+  int64_t offset, count;  // within the tile
   template <int kRows>
   HWY_INLINE void operator()(int64_t r) const {
     dots<kRows>(scratch.q + r * p.key_width, p.key_width, keys, round_up(p.key_dim, lanes()), count,
-                scratch.scores + r * kDecodeTile);
+                scratch.scores + r * kDecodeTile + offset);
   }
 };
 
@@ -116,12 +124,13 @@ struct ValueBatch {
   const AttentionProblem& p;
   const DecodeScratch& scratch;
   Rows values;
-  int64_t count;
+  int64_t offset, count;  // within the tile
   float* out;
   template <int kRows>
   HWY_INLINE void operator()(int64_t r) const {
-    add_values<kRows>(scratch.scores + r * kDecodeTile, values, round_up(p.value_dim, lanes()),
-                      count, out + r * p.value_width, p.value_width);
+    add_values<kRows>(scratch.scores + r * kDecodeTile + offset, values,
+                      round_up(p.value_dim, lanes()), count, out + r * p.value_width,
+                      p.value_width);
   }
 };
 
@@ -143,21 +152,29 @@ void decode_chunk_simd(const AttentionProblem& p, const SequenceSpan& sequence, 
     state.sum[r] = 0.0f;
   }
   fill(state.out, 0, rows * p.value_width, 0.0f);
+  const RowSource k{p, sequence, p.k, p.key_dim, group};
+  const RowSource v{p, sequence, p.v, p.value_dim, group};
   for (int64_t first = keys.first; first < keys.last; first += kDecodeTile) {
-    const int64_t count = HWY_MIN(kDecodeTile, keys.last - first), row0 = sequence.k0 + first;
-    const Rows k = rows_of(p, p.k, p.key_dim, row0, group, count, scratch.keys);
-    for_batches(rows, ScoreBatch{p, scratch, k, count});
+    const int64_t count = HWY_MIN(kDecodeTile, keys.last - first), last = first + count;
+    for (int64_t j = first, run = 0; j < last; j += run) {
+      run = run_length(p, sequence, j, last);
+      for_batches(rows, ScoreBatch{p, scratch, k.rows(j, run, scratch.keys), j - first, run});
+    }
     for (int64_t r = 0; r < rows; ++r) {
       const auto visible = within(sequence.visible(p.rule, r / m), first, count);
       softmax_row(scratch.scores + r * kDecodeTile, {0, round_up(count, lanes())}, visible,
                   p.softcap, row_state(p, state, r));
       if (p.drops) {
         const DropRow drop(p, group * m + r % m, sequence.q0 + r / m);
-        drop_row(drop, scratch.scores + r * kDecodeTile, {0, round_up(count, lanes())}, row0);
+        drop_row(drop, scratch.scores + r * kDecodeTile, {0, round_up(count, lanes())},
+                 sequence.k0 + first);
       }
     }
-    const Rows v = rows_of(p, p.v, p.value_dim, row0, group, count, scratch.values);
-    for_batches(rows, ValueBatch{p, scratch, v, count, state.out});
+    for (int64_t j = first, run = 0; j < last; j += run) {
+      run = run_length(p, sequence, j, last);
+      for_batches(
+          rows, ValueBatch{p, scratch, v.rows(j, run, scratch.values), j - first, run, state.out});
+    }
   }
 }
 

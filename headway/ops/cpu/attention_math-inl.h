@@ -140,6 +140,22 @@ HWY_INLINE void* element_at(Element element, const HeadsView& view, int64_t row,
   return static_cast<char*>(view.data) + offset * size;
 }
 
+/// Key or value `j` of a sequence, through its pages if it has any.
+HWY_INLINE const void* key_at(const AttentionProblem& p, const SequenceSpan& sequence,
+                              const HeadsView& view, int64_t j, int64_t head) {
+  if (!sequence.pages) return element_at(p.element, view, sequence.k0 + j, head);
+  HeadsView page = view;
+  page.data = element_at(p.element, {view.data, view.page, 0}, sequence.pages[j / p.page_rows], 0);
+  return element_at(p.element, page, j % p.page_rows, head);
+}
+
+/// Keys of [first, last) that follow `first` at equal strides.
+HWY_INLINE int64_t run_length(const AttentionProblem& p, const SequenceSpan& sequence,
+                              int64_t first, int64_t last) {
+  if (!sequence.pages) return last - first;
+  return HWY_MIN(last - first, p.page_rows - first % p.page_rows);
+}
+
 HWY_INLINE void load_row(Element element, const void* from, int64_t count, float factor, float* to,
                          int64_t width) {
   switch (element) {

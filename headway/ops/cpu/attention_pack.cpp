@@ -40,13 +40,14 @@ HWY_INLINE void transpose_four(const float (*rows)[kChunk], int64_t count, float
 }
 
 struct PackSource {
-  Element element;
-  HeadsView view;
-  int64_t row0, head, count, dim;
+  const AttentionProblem& p;
+  const SequenceSpan& sequence;
+  const HeadsView& view;
+  int64_t first, head, count, dim;
 
-  const void* at(int64_t j, int64_t c) const {
-    return static_cast<const char*>(element_at(element, view, row0 + j, head)) +
-           c * (element == Element::kFloat ? 4 : 2);
+  HWY_INLINE const void* at(int64_t j, int64_t c) const {
+    return static_cast<const char*>(key_at(p, sequence, view, first + j, head)) +
+           c * (p.element == Element::kFloat ? 4 : 2);
   }
 };
 
@@ -57,7 +58,7 @@ HWY_INLINE void pack_transposed(const PackSource& from, float* to, int64_t width
     for (int64_t j = 0; j < from.count; j += 4) {
       for (int64_t i = 0; i < 4; ++i) {
         if (j + i < from.count) {
-          load_row(from.element, from.at(j + i, c), channels, 1.0f, rows[i], channels);
+          load_row(from.p.element, from.at(j + i, c), channels, 1.0f, rows[i], channels);
         } else {
           fill(rows[i], 0, channels, 0.0f);
         }
@@ -71,15 +72,14 @@ HWY_INLINE void pack_transposed(const PackSource& from, float* to, int64_t width
 
 HWY_INLINE void pack_rows(const PackSource& from, float* to, int64_t width) {
   for (int64_t j = 0; j < from.count; ++j) {
-    load_row(from.element, from.at(j, 0), from.dim, 1.0f, to + j * width, width);
+    load_row(from.p.element, from.at(j, 0), from.dim, 1.0f, to + j * width, width);
   }
 }
 
 void pack_tile_simd(const AttentionProblem& p, const SequenceSpan& sequence, int64_t group,
                     const KeyTile& tile) {
-  const int64_t row0 = sequence.k0 + tile.first;
-  const PackSource keys{p.element, p.k, row0, group, tile.count, p.key_dim};
-  const PackSource values{p.element, p.v, row0, group, tile.count, p.value_dim};
+  const PackSource keys{p, sequence, p.k, tile.first, group, tile.count, p.key_dim};
+  const PackSource values{p, sequence, p.v, tile.first, group, tile.count, p.value_dim};
   if (tile.keys_t) pack_transposed(keys, tile.keys_t, tile.width);
   if (tile.keys) pack_rows(keys, tile.keys, p.key_width);
   if (tile.values_t) pack_transposed(values, tile.values_t, tile.width);

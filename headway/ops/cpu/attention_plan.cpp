@@ -57,15 +57,19 @@ AttentionProblem make_problem(const internal::AttentionArguments& a, at::Tensor&
   return problem;
 }
 
+std::optional<SequenceSpan> make_span(const internal::AttentionArguments& a, int64_t n) {
+  SequenceSpan span{a.cu_q[n], a.cu_q[n + 1] - a.cu_q[n], a.cu_k[n], a.cu_k[n + 1] - a.cu_k[n], 0,
+                    0};
+  if (span.sq == 0) return std::nullopt;
+  span.key_first = span.visible(a.options.rule, 0).first;
+  span.key_last = std::max(span.key_first, span.visible(a.options.rule, span.sq - 1).last);
+  return span;
+}
+
 std::vector<SequenceSpan> make_spans(const internal::AttentionArguments& a) {
   std::vector<SequenceSpan> spans;
   for (size_t n = 0; n + 1 < a.cu_q.size(); ++n) {
-    SequenceSpan span{a.cu_q[n], a.cu_q[n + 1] - a.cu_q[n], a.cu_k[n], a.cu_k[n + 1] - a.cu_k[n], 0,
-                      0};
-    if (span.sq == 0) continue;
-    span.key_first = span.visible(a.options.rule, 0).first;
-    span.key_last = std::max(span.key_first, span.visible(a.options.rule, span.sq - 1).last);
-    spans.push_back(span);
+    if (const auto span = make_span(a, static_cast<int64_t>(n))) spans.push_back(*span);
   }
   return spans;
 }

@@ -1,6 +1,7 @@
 // How a call of the CPU attention is cut into tiles, blocks and tasks. Not for: arithmetic.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -14,6 +15,9 @@ namespace headway::ops::cpu {
 AttentionProblem make_problem(const internal::AttentionArguments& arguments, at::Tensor& sinks);
 
 HeadsView view_of(const at::Tensor& tensor_THX);
+
+/// Sequence n, unless it has no query.
+std::optional<SequenceSpan> make_span(const internal::AttentionArguments& arguments, int64_t n);
 
 /// Sequences that have queries.
 std::vector<SequenceSpan> make_spans(const internal::AttentionArguments& arguments);
@@ -48,6 +52,10 @@ class PackedKeys {
   std::vector<TileList> lists_;
   at::Tensor memory_;
 };
+
+/// out and lse of all queries of `spans`.
+void forward_spans(const AttentionProblem& problem, const std::vector<SequenceSpan>& spans,
+                   int64_t groups);
 
 /// Blocks of all queries of `list`.
 std::vector<QueryBlock> make_blocks(const AttentionProblem& problem, const TileList& list,

@@ -33,6 +33,7 @@ struct HeadsView {
   void* data = nullptr;
   int64_t row = 0;
   int64_t head = 0;
+  int64_t page = 0;  // from page to page, for keys and values in pages
 };
 
 /// Everything that holds for a whole call.
@@ -51,6 +52,7 @@ struct AttentionProblem {
   uint32_t drop_threshold = 0;  // entries with fewer bits are dropped
   float kept_factor = 1;        // 1 / (1 - probability)
   uint64_t drop_key = 0;
+  int64_t page_rows = 0;  // rows of a page, for sequences that have pages
 
   /// Queries are multiplied by this when copied: scores then are exponents of 2, or arguments of
   /// tanh.
@@ -63,6 +65,7 @@ struct AttentionProblem {
 struct SequenceSpan {
   int64_t q0, sq, k0, sk;
   int64_t key_first, key_last;
+  const int32_t* pages = nullptr;  // page of every page_rows keys; null: keys are rows k0, k0+1, …
 
   internal::KeyRange visible(const AttentionRule& rule, int64_t i) const {
     return internal::visible_keys(rule, i, sq, sk);

@@ -65,6 +65,7 @@ class Examples(unittest.TestCase):
                                     "--max-new-tokens", 8, "--json").stdout)
         self.assertEqual(len(sample["token_ids"]), 4 + 8)
         self.check_chat(run)
+        self.check_prompts(run)
         self.check_export(run, EXPORTS[example.stem])
         self.check_rounds(run)
 
@@ -77,6 +78,17 @@ class Examples(unittest.TestCase):
         question = json.loads(chat.read_text())["messages"][1]["content"]
         prompt = bytes(answer["token_ids"][:-3]).decode()
         self.assertTrue(prompt.endswith(f"[user]{question}\n[assistant]"), prompt)
+
+    def check_prompts(self, run):
+        """examples/prompts.jsonl as one batch: as many lines, each as if it were alone."""
+        prompts = SOURCE / "examples" / "prompts.jsonl"
+        wanted = [json.loads(line) for line in prompts.read_text().splitlines()]
+        command = ["generate", "--model", run, "--dtype", "float64", "--max-new-tokens", 6]
+        printed = headway(*command, "--prompts", prompts).stdout.splitlines()
+        self.assertEqual(len(printed), len(wanted))
+        alone = json.loads(headway(*command, "--prompt", wanted[0]["prompt"], "--json").stdout)
+        self.assertEqual(json.loads(printed[0])["token_ids"], alone["token_ids"])
+        self.assertEqual(json.loads(printed[1])["timing"]["new_tokens"], 40)
 
     def check_rounds(self, run):
         """Rounds on request, as tools/compare_hf.py asks for them."""
