@@ -9,13 +9,14 @@
 #include "headway/nn/attention.h"
 #include "headway/nn/mixer.h"
 #include "headway/nn/mlp.h"
+#include "headway/nn/moe.h"
 #include "headway/nn/norm.h"
 #include "headway/spec/model_spec.h"
 
 namespace headway::nn {
 
 using Mixer = std::variant<Attention>;
-using Mlp = std::variant<DenseMlp>;
+using Mlp = std::variant<DenseMlp, Moe>;
 
 /// What a block needs besides the stream.
 struct BlockInput {
@@ -36,6 +37,7 @@ class Block {
   void forward(ResidualStream& stream, const BlockInput& input) const;
 
   const Mixer& mixer() const { return mixer_; }
+  const Mlp& mlp() const { return mlp_; }
 
  private:
   std::optional<Norm> pre_mixer_norm_;

@@ -155,8 +155,7 @@ const Refusal kMissing[] = {
     {R"({"position_embedding_type": "mrope", "mrope_section": [2, 1, 1], "rope_scaling": true})",
      {"rope_scaling = true: Llama-3 scaling with position_embedding_type = mrope"}},
     {R"({"use_mup": true, "mup_width_mult": 4})", {"mup_width_mult = 4", "learning rates"}},
-    {R"({"num_moe_experts": 8, "mtp_num_layers": 1})",
-     {"mixture of experts", "multi-token prediction"}},
+    {R"({"num_moe_experts": 8, "mtp_num_layers": 1})", {"multi-token prediction"}},
     {R"({"experimental_attention_variant": "dsa"})", {"sparse attention"}},
     {R"({"layernorm_zero_centered_gamma": true})", {"zero-centred"}},
 };
