@@ -32,7 +32,7 @@ from compare_hf_shapes import SHAPES
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIDE = ROOT / "tools" / "compare_hf_side.py"
 PACKAGES = ("torch==2.11.0", "transformers==5.23.0")
-FAMILIES = ("llama", "qwen3", "mistral", "step3p5")
+FAMILIES = ("llama", "qwen3", "mistral", "step3p5", "qwen3_moe", "minimax_m2")
 LEARNING_RATE = 1e-4
 MAX_COMPARED = 1 << 26  # logits elements
 UNSUPPORTED = 4  # exit code of headway

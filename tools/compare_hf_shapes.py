@@ -33,10 +33,27 @@ WINDOW = {
     "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 2,
 }
 
+# Qwen3-MoE with 16 experts of which a token takes 4, in every layer.
+QWEN3_MOE = {
+    **{key: value for key, value in LLAMA_TINY.items() if key != "intermediate_size"},
+    "model_type": "qwen3_moe",
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "num_key_value_heads": 2,
+    "intermediate_size": 512,
+    "moe_intermediate_size": 128,
+    "num_experts": 16,
+    "num_experts_per_tok": 4,
+    "norm_topk_prob": True,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "use_sliding_window": False,
+}
+
 # name -> config.json, tokens of a training step as [batch, length], what is measured by default.
 SHAPES = {
     "llama-tiny": (LLAMA_TINY, (2, 512), ("logits", "step")),
     "window": (WINDOW, (1, 4096), ("logits", "step")),
     "big-vocab": ({**LLAMA_TINY, "vocab_size": 262144}, (1, 1024), ("logits", "step")),
     "decode": (LLAMA_TINY, (1, 512), ("logits", "decode")),
+    "qwen3-moe": (QWEN3_MOE, (2, 512), ("logits", "step", "decode")),
 }

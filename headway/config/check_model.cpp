@@ -100,12 +100,21 @@ class ModelChecker {
       check_norm(norm_of(model_.norms, block.norms), path + ".norms", problems_);
     }
     check_attention(block.attention, path + ".attention");
-    check_mlp(block.mlp, path + ".mlp", problems_);
+    if (block.mlp) check_mlp(*block.mlp, path + ".mlp", problems_);
+    if (block.moe) check_moe(*block.moe, path + ".moe", problems_);
+    if (block.mlp && block.moe) problems_.add(path + ".moe", "not allowed beside mlp");
+    const bool silent = problems_.touches(path + ".mlp") || problems_.touches(path + ".moe");
+    if (!block.mlp && !block.moe && !silent) {
+      problems_.add(path + ".mlp", "missing; allowed a mapping, here or as moe");
+    }
   }
 
   void check_attention(const AttentionConfig& attention, const std::string& path) {
     check_gate(attention.gate, gate_bias_of(attention), path, problems_);
     check_mask(attention.mask, attention.window_ahead, path, problems_);
+    if (attention.qk_norm_across_heads && !attention.qk_norm) {
+      problems_.add_value(path + ".qk_norm_across_heads", "true", "only with qk_norm");
+    }
     if (attention.rope) check_unused_rope_fields(*attention.rope, path + ".rope", problems_);
     const bool derived = !attention.head_dim && attention.num_heads > 0 && model_.hidden_size;
     if (derived && *model_.hidden_size % attention.num_heads != 0) {

@@ -8,6 +8,7 @@
 
 #include "headway/base/json.h"
 #include "headway/config/model_parts.h"
+#include "headway/config/moe_config.h"
 
 namespace headway::config {
 
@@ -71,6 +72,7 @@ struct AttentionConfig {
   SinkKind sinks = SinkKind::kNone;
   double dropout = 0.0;
   bool qk_norm = false;
+  bool qk_norm_across_heads = false;
   bool qkv_bias = false;
   bool output_bias = false;
   bool operator==(const AttentionConfig&) const = default;
@@ -101,6 +103,8 @@ struct AttentionConfig {
     v.field("dropout", &A::dropout, "part of the probabilities dropped in training",
             from_below(0, 1));
     v.field("qk_norm", &A::qk_norm, "norm over each query and key head before the rotation");
+    v.field("qk_norm_across_heads", &A::qk_norm_across_heads,
+            "one norm over the channels of all heads instead of one for each head");
     v.field("qkv_bias", &A::qkv_bias, "biases of the query, key and value projections");
     v.field("output_bias", &A::output_bias, "bias of the output projection");
   }
@@ -108,7 +112,8 @@ struct AttentionConfig {
 
 struct BlockConfig {
   AttentionConfig attention;
-  MlpConfig mlp;
+  std::optional<MlpConfig> mlp;  // this or moe
+  std::optional<MoeConfig> moe;
   NormsOverride norms;
   bool layer_scalar = false;
   bool operator==(const BlockConfig&) const = default;
@@ -116,7 +121,8 @@ struct BlockConfig {
   template <class V>
   static void fields(V& v) {
     v.field("attention", &BlockConfig::attention, "the mixer", Rule().required());
-    v.field("mlp", &BlockConfig::mlp, "the feed-forward part", Rule().required());
+    v.field("mlp", &BlockConfig::mlp, "the feed-forward part, unless it is moe");
+    v.field("moe", &BlockConfig::moe, "a mixture of experts as feed-forward part");
     v.field("norms", &BlockConfig::norms, "differences from model.norms");
     v.field("layer_scalar", &BlockConfig::layer_scalar,
             "a stored scalar multiplies the block's output");

@@ -8,6 +8,7 @@
 
 #include "headway/base/problems.h"
 #include "headway/config/model_parts.h"
+#include "headway/config/moe_config.h"
 
 namespace headway::config {
 
@@ -38,6 +39,10 @@ void check_mask(MaskKind mask, const std::optional<int64_t>& window_ahead, const
 
 /// A limit needs two branches.
 void check_mlp(const MlpConfig& mlp, const std::string& path, Problems& problems);
+
+/// Choices fit the experts and groups, the expert bias has scores it can be added to, nothing is
+/// set that is not read.
+void check_moe(const MoeConfig& moe, const std::string& path, Problems& problems);
 
 /// rotary_base_per_layer has one entry a layer (V14).
 void check_base_count(size_t bases, size_t layers, const std::string& path, Problems& problems);

@@ -12,16 +12,17 @@ namespace {
 void add_gradients(std::map<std::string, at::Tensor>& out, const LoadedModel& loaded,
                    const std::map<std::string, at::Tensor>& gradients) {
   for (const io::Binding& binding : io::layout(loaded.checkpoint.spec, *loaded.checkpoint.family)) {
-    if (binding.native.size() != 1 || binding.disk.size() != 1) {
-      throw UnsupportedError("[eval] gradient of '" + binding.disk.front().name +
-                             "': this family stores it together with other tensors");
+    std::vector<at::Tensor> natives;
+    for (const io::NativeTensor& native : binding.native) {
+      const auto found = gradients.find(native.parameter);
+      if (found == gradients.end()) break;  // a buffer
+      natives.push_back(found->second.narrow(0, native.begin, native.shape.at(0)));
     }
-    const io::NativeTensor& native = binding.native.front();
-    const auto found = gradients.find(native.parameter);
-    if (found == gradients.end()) continue;  // a buffer
-    const at::Tensor rows = found->second.narrow(0, native.begin, native.shape.at(0));
-    out["grad." + binding.disk.front().name] =
-        rows.reshape(binding.disk.front().shape).contiguous();
+    if (natives.size() != binding.native.size()) continue;
+    const std::vector<at::Tensor> disk = binding.transform->to_disk(natives);
+    for (size_t i = 0; i < disk.size(); ++i) {
+      out["grad." + binding.disk[i].name] = disk[i].reshape(binding.disk[i].shape).contiguous();
+    }
   }
 }
 

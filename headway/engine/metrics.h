@@ -6,8 +6,18 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace headway::engine {
+
+/// How the routers of a step spread its tokens, one entry a layer with experts.
+struct RouterMetrics {
+  std::vector<std::int64_t> layers;
+  std::vector<double> load;       // of the fullest expert, in units of the mean: 1 = balanced
+  std::vector<double> entropy;    // mean entropy of a token's scores over ln E: 1 = undecided
+  std::vector<double> drop_rate;  // share of choices that full experts refused
+  double auxiliary_loss = 0.0;    // what routers added to the loss
+};
 
 /// What is known after a step. Step 0 is the state before training: only `val_loss` and
 /// `peak_bytes`; the others are null there.
@@ -22,6 +32,7 @@ struct StepMetrics {
   std::optional<double> max_attention_logit;  // of the step, at least 0; left out unless measured
   std::optional<double> checks_s;             // seconds of the step in --checks; left out without
   std::optional<double> val_loss;             // left out where no evaluation ran
+  std::optional<RouterMetrics> routing;       // left out for a model without routers
 };
 
 /// One line, without the newline.

@@ -139,6 +139,20 @@ void ProbeInput::check_surplus(const std::set<std::string>& used) const {
   }
 }
 
+std::vector<io::MegatronPart> ProbeInput::parts_of(const spec::TensorSpec& tensor,
+                                                   const std::string& prefix) const {
+  auto parts = io::megatron_parts(tensor, /*grouped=*/false);
+  const auto in_file = [&](const io::MegatronPart& part) {
+    return has(std::string(kParameter) + part.name.substr(prefix.size()));
+  };
+  if (tensor.experts > 1 && !in_file(parts.front())) {
+    auto grouped = io::megatron_parts(tensor, /*grouped=*/true);
+    if (in_file(grouped.front())) parts = std::move(grouped);
+  }
+  for (io::MegatronPart& part : parts) part.name = part.name.substr(prefix.size());
+  return parts;
+}
+
 void ProbeInput::load(nn::Parameters& parameters, const spec::ModelSpec& spec,
                       const std::string& scope, const std::string& prefix,
                       std::set<std::string> used) const {
@@ -146,17 +160,18 @@ void ProbeInput::load(nn::Parameters& parameters, const spec::ModelSpec& spec,
   for (size_t i = 0; i < parameters.specs().size(); ++i) {
     const std::string& name = parameters.specs()[i].name;
     if (!name.starts_with(scope)) continue;
-    const std::string file_name =
-        std::string(kParameter) + io::megatron_name(name).substr(prefix.size());
-    at::Tensor target = parameters.tensors()[i];
-    const at::Tensor given = reordered(tensor(file_name), name, spec, false);
-    if (given.sizes() != target.sizes()) {
-      throw ShapeError(fmt::format("[probe] {} has {} elements in {} axes, allowed shape {}",
-                                   file_name, given.numel(), given.dim(),
-                                   Json(parameters.specs()[i].shape).dump()));
+    for (const io::MegatronPart& part : parts_of(parameters.specs()[i], prefix)) {
+      const std::string file_name = std::string(kParameter) + part.name;
+      at::Tensor target = parameters.tensors()[i].narrow(0, part.begin, part.rows);
+      const at::Tensor given = reordered(tensor(file_name), name, spec, false);
+      if (given.sizes() != target.sizes()) {
+        throw ShapeError(fmt::format("[probe] {} has {} elements in {} axes, allowed shape {}",
+                                     file_name, given.numel(), given.dim(),
+                                     Json(target.sizes().vec()).dump()));
+      }
+      target.copy_(given);
+      used.insert(file_name);
     }
-    target.copy_(given);
-    used.insert(file_name);
   }
   check_surplus(used);
 }
@@ -168,8 +183,9 @@ void ProbeInput::add_gradients(ProbeOutput& out, const nn::Parameters& parameter
     const std::string& name = parameters.specs()[i].name;
     const at::Tensor& grad = parameters.tensors()[i].grad();
     if (!name.starts_with(scope) || !grad.defined()) continue;
-    out["grad." + io::megatron_name(name).substr(prefix.size())] =
-        reordered(grad, name, spec, true);
+    for (const io::MegatronPart& part : parts_of(parameters.specs()[i], prefix)) {
+      out["grad." + part.name] = reordered(grad.narrow(0, part.begin, part.rows), name, spec, true);
+    }
   }
 }
 
@@ -188,17 +204,17 @@ struct Module {
 
 constexpr auto kModules = std::to_array<Module>({
     {"self_attention", probe_attention},
+    {"cross_attention", probe_cross_attention},
     {"gpt_model", probe_gpt},
     {"rope", probe_rope},
     {"gated_delta_rule", probe_gated_delta_rule},
     {"causal_conv1d", probe_causal_conv1d},
     {"gated_rms_norm", probe_gated_rms_norm},
     {"gated_delta_net", nullptr},
-    {"cross_attention", probe_cross_attention},
     {"mla", nullptr},
     {"dsa", nullptr},
-    {"router", nullptr},
-    {"moe_layer", nullptr},
+    {"router", probe_router},
+    {"moe_layer", probe_moe_layer},
     {"qk_clip", probe_qk_clip},
     {"static_cache", probe_static_cache},
 });

@@ -102,6 +102,8 @@ ProbeOutput probe_gpt(const ProbeInput& input) {
   nn::ForwardOptions options;
   options.hidden = &hidden;
   options.context = probe_context(input, batch);
+  nn::RoutingRecord routing;
+  options.context.routing = &routing;
   const at::Tensor h_TD = model.forward(ids_BS.flatten(), sequences, options);
   const at::Tensor logits_BSV = model.logits(h_TD).unflatten(0, {batch.count, batch.length});
   const at::Tensor result = input.has("labels") ? token_loss(input, logits_BSV) : logits_BSV;
@@ -117,7 +119,9 @@ ProbeOutput probe_gpt(const ProbeInput& input) {
   if (cotangent.sizes() != result.sizes()) {
     throw ShapeError("[probe] cotangent: allowed the shape of out");
   }
-  result.backward(cotangent);
+  const at::Tensor losses = routing.take_loss();
+  const at::Tensor main = (result * cotangent).sum();
+  (losses.defined() ? main + losses : main).backward();
   if (options.context.attention_bias.defined()) {
     out["grad_in.attention_bias"] = options.context.attention_bias.grad();
   }

@@ -10,6 +10,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "headway/engine/probe.h"
+#include "headway/io/megatron_layout.h"
 #include "headway/nn/mixer.h"
 #include "headway/nn/parameters.h"
 #include "headway/spec/megatron.h"
@@ -56,6 +57,10 @@ class ProbeInput {
   std::optional<int64_t> integer(const std::string& key, int64_t least, int64_t most) const;
 
  private:
+  /// The file's tensors of a parameter, experts under the names that the file uses.
+  std::vector<io::MegatronPart> parts_of(const spec::TensorSpec& tensor,
+                                         const std::string& prefix) const;
+
   const ProbeRequest& request_;
   at::ScalarType dtype_;
 };
@@ -84,6 +89,8 @@ nn::ForwardContext probe_context(const ProbeInput& input, const ProbeBatch& batc
 ProbeOutput probe_gated_delta_rule(const ProbeInput& input);
 ProbeOutput probe_causal_conv1d(const ProbeInput& input);
 ProbeOutput probe_gated_rms_norm(const ProbeInput& input);
+ProbeOutput probe_router(const ProbeInput& input);
+ProbeOutput probe_moe_layer(const ProbeInput& input);
 
 /// The `rope` metadata: a rotary spec, and a divisor of positions kept apart from it as upstream.
 struct ProbeRope {

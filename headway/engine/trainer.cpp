@@ -10,6 +10,7 @@
 #include "headway/config/load.h"
 #include "headway/engine/loaded_model.h"
 #include "headway/engine/replica_check.h"
+#include "headway/engine/router_balance.h"
 #include "headway/engine/schedule.h"
 #include "headway/engine/train_step.h"
 #include "headway/spec/cost.h"
@@ -92,13 +93,16 @@ StepMetrics Trainer::take_step() {
   options.random = nn::RandomStream{static_cast<std::uint64_t>(run_.config.train.seed),
                                     static_cast<std::uint64_t>(metrics.step)};
   options.after_backward = [this] { optimizer_.collect(); };
-  metrics.loss = accumulate_gradients(run_.model, next_batches(), options).loss;
+  const StepLoss loss = accumulate_gradients(run_.model, next_batches(), options);
+  metrics.loss = loss.loss;
+  metrics.routing = router_metrics(loss);
   logits_.end(run_.model);
   metrics.grad_norm = optimizer_.clip();
   metrics.max_attention_logit = logits_.max_logit(run_.model);
   metrics.lr = learning_rate(run_.config.train, metrics.step);
   optimizer_.step(metrics.step, *metrics.lr);
   logits_.clip(run_.model, optimizer_);
+  balance_experts(run_.model, loss.routing);
   steps_done_ = metrics.step;
   if (checks_) {
     check_processes();

@@ -130,7 +130,7 @@ LoadReport load_parameters(const Checkpoint& checkpoint,
                            const AccountOptions& options) {
   check_parameters(checkpoint.spec, parameters);
   const TensorSource source = TensorSource::open(checkpoint.folder);
-  const auto bindings = layout(checkpoint.spec, *checkpoint.family);
+  const auto bindings = layout(checkpoint.spec, *checkpoint.family, &source);
   const Account held = account(bindings, checkpoint.spec, *checkpoint.family, source, options);
   const NativeReader reader(source, held.present);
   for (const Binding& binding : held.present) {

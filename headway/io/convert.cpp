@@ -105,7 +105,7 @@ std::vector<std::string> why_not(const Checkpoint& checkpoint, const Family& fam
     const ReadConfig read = read_config(family, *original, "config.json");
     if (canonical_spec(read.spec) == canonical_spec(checkpoint.spec)) return {};
   }
-  return family.inexpressible(checkpoint.spec);
+  return reasons_against(family, checkpoint.spec);
 }
 
 ConvertReport convert(const fs::path& source_folder, const fs::path& target,
@@ -117,7 +117,7 @@ ConvertReport convert(const fs::path& source_folder, const fs::path& target,
     checkpoint.spec.head.tied = false;
   }
   const Json config = target_config(checkpoint, family, config_dtype(source));
-  const auto source_layout = layout(checkpoint.spec, *checkpoint.family);
+  const auto source_layout = layout(checkpoint.spec, *checkpoint.family, &source);
   const Account held =
       account(source_layout, checkpoint.spec, *checkpoint.family, source, options.account);
   const NativeReader reader(source, held.present);

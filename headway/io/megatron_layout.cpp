@@ -34,6 +34,14 @@ constexpr auto kLayerNames = std::to_array<NamePair>({
     {"mixer.sinks", "self_attention.core_attention.softmax_offset"},
     {"mlp.up.", "mlp.linear_fc1."},
     {"mlp.down.", "mlp.linear_fc2."},
+    {"mlp.router.", "mlp.router."},
+    {"mlp.experts.up.", "mlp.experts.linear_fc1."},
+    {"mlp.experts.down.", "mlp.experts.linear_fc2."},
+    {"mlp.shared.up.", "mlp.shared_experts.linear_fc1."},
+    {"mlp.shared.down.", "mlp.shared_experts.linear_fc2."},
+    {"mlp.shared.gate.weight", "mlp.shared_experts.gate_weight"},
+    {"mlp.latent_down.", "mlp.fc1_latent_proj."},
+    {"mlp.latent_up.", "mlp.fc2_latent_proj."},
 });
 constexpr std::string_view kLayers = "layers.";
 
@@ -106,6 +114,24 @@ std::string megatron_name(const std::string& parameter) {
   if (dot == std::string::npos) return renamed(parameter, kLayerNames);
   return "decoder." + parameter.substr(0, dot + 1) +
          renamed(std::string_view(parameter).substr(dot + 1), kLayerNames);
+}
+
+std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, bool grouped) {
+  const std::string name = megatron_name(tensor.name);
+  constexpr std::string_view kExperts = ".experts.";
+  const size_t at = name.find(kExperts);
+  if (at == std::string::npos) return {{name, 0, tensor.shape.front()}};
+  const std::string before = name.substr(0, at + kExperts.size());
+  const std::string after = name.substr(at + kExperts.size());
+  const int64_t rows = tensor.shape.front() / tensor.experts;
+  std::vector<MegatronPart> parts;
+  for (int64_t e = 0; e < tensor.experts; ++e) {
+    const std::string number = std::to_string(e);
+    parts.push_back(
+        {grouped ? before + after + number : before + "local_experts." + number + "." + after,
+         e * rows, rows});
+  }
+  return parts;
 }
 
 int64_t interleaved_layer(const std::string& parameter) {

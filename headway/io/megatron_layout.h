@@ -10,6 +10,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "headway/spec/model_spec.h"
+#include "headway/spec/tensor_inventory.h"
 
 namespace headway::io {
 
@@ -38,6 +39,17 @@ at::Tensor qkv_to_megatron(const at::Tensor& ours, const QkvHeads& heads);
 /// ("layers.2.mixer.qkv.weight" -> "decoder.layers.2.self_attention.linear_qkv.weight").
 /// Errors: InternalError for a parameter that Megatron's dense GPT lacks.
 std::string megatron_name(const std::string& parameter);
+
+/// A run of rows of a parameter under Megatron's name.
+struct MegatronPart {
+  std::string name;
+  int64_t begin = 0;
+  int64_t rows = 0;
+};
+
+/// The tensors that hold a parameter there: itself, or one for every expert, named
+/// experts.local_experts.E.linear_fc1.weight or, `grouped`, experts.linear_fc1.weightE.
+std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, bool grouped);
 
 /// Layer whose self-attention projects by `parameter`, whose rows are therefore interleaved; -1 for
 /// every other parameter.

@@ -31,6 +31,45 @@ const Transform kConcatRows = {
     },
     [](const std::vector<at::Tensor>& native) { return std::vector<at::Tensor>{at::cat(native)}; }};
 
+namespace {
+
+/// Shape of `count` stacked entries whose first consists of `per_entry` tensors.
+Shape stacked_shape(const std::vector<Shape>& native, size_t per_entry) {
+  Shape whole = native.front();
+  for (size_t i = 1; i < per_entry; ++i) whole[0] += native.at(i)[0];
+  whole.insert(whole.begin(), static_cast<int64_t>(native.size() / per_entry));
+  return whole;
+}
+
+}  // namespace
+
+const Transform kStack = {
+    "stack",
+    [](const std::vector<Shape>& native) { return std::vector<Shape>{stacked_shape(native, 1)}; },
+    [](const std::vector<at::Tensor>& disk, const std::vector<Shape>&) {
+      return disk.front().unbind(0);
+    },
+    [](const std::vector<at::Tensor>& native) {
+      return std::vector<at::Tensor>{at::stack(native)};
+    }};
+
+const Transform kStackPairs = {
+    "stack_pairs",
+    [](const std::vector<Shape>& native) { return std::vector<Shape>{stacked_shape(native, 2)}; },
+    [](const std::vector<at::Tensor>& disk, const std::vector<Shape>& native) {
+      std::vector<at::Tensor> parts;
+      for (const at::Tensor& entry : disk.front().unbind(0)) {
+        const int64_t first = native[0][0];
+        parts.push_back(entry.narrow(0, 0, first));
+        parts.push_back(entry.narrow(0, first, entry.size(0) - first));
+      }
+      return parts;
+    },
+    [](const std::vector<at::Tensor>& native) {
+      const auto entries = static_cast<int64_t>(native.size() / 2);
+      return std::vector<at::Tensor>{at::cat(native).unflatten(0, {entries, -1})};
+    }};
+
 bool matches_glob(std::string_view pattern, std::string_view name) {
   // Greedy with one point to return to: linear in practice, never exponential.
   size_t p = 0, n = 0, star = std::string_view::npos, resume = 0;
@@ -51,29 +90,44 @@ bool matches_glob(std::string_view pattern, std::string_view name) {
   return std::ranges::all_of(pattern.substr(p), [](char c) { return c == '*'; });
 }
 
-std::optional<std::string> match_layer(std::string_view pattern, std::string_view name) {
-  const size_t hole = pattern.find("{}");
-  if (hole == std::string_view::npos) {
-    return pattern == name ? std::optional<std::string>("") : std::nullopt;
-  }
-  const std::string_view before = pattern.substr(0, hole);
-  const std::string_view after = pattern.substr(hole + 2);
-  if (name.size() <= before.size() + after.size() || !name.starts_with(before) ||
-      !name.ends_with(after)) {
-    return std::nullopt;
-  }
-  const std::string_view layer =
-      name.substr(before.size(), name.size() - before.size() - after.size());
+std::optional<std::vector<std::string>> match_numbers(std::string_view pattern,
+                                                      std::string_view name) {
+  std::vector<std::string> numbers;
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
-  if (!std::ranges::all_of(layer, is_digit)) return std::nullopt;
-  return std::string(layer);
+  while (!pattern.empty()) {
+    if (!pattern.starts_with("{}")) {
+      if (name.empty() || name.front() != pattern.front()) return std::nullopt;
+      pattern.remove_prefix(1);
+      name.remove_prefix(1);
+      continue;
+    }
+    const auto* end = std::ranges::find_if_not(name, is_digit);
+    const auto digits = static_cast<size_t>(end - name.begin());
+    if (digits == 0) return std::nullopt;
+    numbers.emplace_back(name.substr(0, digits));
+    pattern.remove_prefix(2);
+    name.remove_prefix(digits);
+  }
+  if (!name.empty()) return std::nullopt;
+  return numbers;
 }
 
-std::string with_layer(std::string_view pattern, std::string_view layer) {
-  const size_t hole = pattern.find("{}");
-  if (hole == std::string_view::npos) return std::string(pattern);
-  return std::string(pattern.substr(0, hole)) + std::string(layer) +
-         std::string(pattern.substr(hole + 2));
+std::string with_numbers(std::string_view pattern, const std::vector<std::string>& numbers) {
+  std::string result;
+  for (const std::string& number : numbers) {
+    const size_t hole = pattern.find("{}");
+    if (hole == std::string_view::npos) break;
+    result += std::string(pattern.substr(0, hole)) + number;
+    pattern.remove_prefix(hole + 2);
+  }
+  return result + std::string(pattern);
+}
+
+std::string with_star(std::string_view pattern, int64_t number) {
+  std::string result(pattern);
+  const size_t star = result.find("{*}");
+  if (star != std::string::npos) result.replace(star, 3, std::to_string(number));
+  return result;
 }
 
 }  // namespace headway::io

@@ -28,12 +28,19 @@ struct Transform {
 extern const Transform kCopy;
 /// Several native tensors are the rows, in order, of one on disk.
 extern const Transform kConcatRows;
+/// Native tensors of equal shape are the entries, in order, of one on disk with an axis more.
+extern const Transform kStack;
+/// The same with two native tensors, their rows one below the other, for an entry.
+extern const Transform kStackPairs;
 
-/// Names may hold `{}`, a layer number that is the same in all of them.
+/// Names may hold `{}`, numbers (of the layer, of the expert) that are the same in all of them, in
+/// order. `{*}` in native names stands for 0, 1, 2, … as far as there are tensors: the rule binds
+/// all of them at once, number by number.
 struct MapRule {
   std::vector<std::string> native;
   std::vector<std::string> disk;
   const Transform* transform = &kCopy;
+  bool alternative = false;  // another layout: read where a folder has it, never written
 };
 
 /// Tensors on disk that carry nothing of the model; `*` stands for anything.
@@ -53,10 +60,14 @@ using Rule = std::variant<MapRule, IgnoreRule, RefuseRule>;
 /// Whether `name` matches a glob of literal text and `*`.
 bool matches_glob(std::string_view pattern, std::string_view name);
 
-/// The layer number where `pattern` has `{}`, "" without one; nothing when the name differs.
-std::optional<std::string> match_layer(std::string_view pattern, std::string_view name);
+/// The numbers where `pattern` has `{}`; nothing when the name differs.
+std::optional<std::vector<std::string>> match_numbers(std::string_view pattern,
+                                                      std::string_view name);
 
-/// `pattern` with `{}` replaced.
-std::string with_layer(std::string_view pattern, std::string_view layer);
+/// `pattern` with its `{}` replaced, in order; those for which there is no number stay.
+std::string with_numbers(std::string_view pattern, const std::vector<std::string>& numbers);
+
+/// `pattern` with `{*}` replaced by `number`.
+std::string with_star(std::string_view pattern, int64_t number);
 
 }  // namespace headway::io

@@ -22,30 +22,51 @@ std::vector<NativeTensor> native_tensors(const spec::ModelSpec& spec) {
   return result;
 }
 
+using NativesByName = std::map<std::string, const NativeTensor*>;
+
+bool is_stack(const MapRule& rule) { return rule.native.front().find("{*}") != std::string::npos; }
+
+/// Adds the native tensors of one number (or of a rule without `{*}`); false when one is missing.
+bool bind_natives(const MapRule& rule, const std::vector<std::string>& numbers, int64_t star,
+                  const NativesByName& by_name, Binding& binding) {
+  std::vector<NativeTensor> found;
+  for (const std::string& pattern : rule.native) {
+    const auto tensor = by_name.find(with_numbers(with_star(pattern, star), numbers));
+    if (tensor == by_name.end()) return false;
+    found.push_back(*tensor->second);
+  }
+  binding.native.insert(binding.native.end(), found.begin(), found.end());
+  return true;
+}
+
 /// The binding that `rule` makes with `native` as its first tensor; nothing when it does not apply.
 std::optional<Binding> apply(const MapRule& rule, const NativeTensor& native,
-                             const std::map<std::string, const NativeTensor*>& by_name) {
-  const auto layer = match_layer(rule.native.front(), native.name);
-  if (!layer) return std::nullopt;
+                             const NativesByName& by_name, const TensorSource* held) {
+  const auto numbers = match_numbers(with_star(rule.native.front(), 0), native.name);
+  if (!numbers) return std::nullopt;
   Binding binding;
   binding.transform = rule.transform;
-  std::vector<Shape> shapes;
-  for (const std::string& pattern : rule.native) {
-    const auto found = by_name.find(with_layer(pattern, *layer));
-    if (found == by_name.end()) return std::nullopt;
-    binding.native.push_back(*found->second);
-    shapes.push_back(found->second->shape);
+  if (!bind_natives(rule, *numbers, 0, by_name, binding)) return std::nullopt;
+  for (int64_t star = 1; is_stack(rule); ++star) {
+    if (!bind_natives(rule, *numbers, star, by_name, binding)) break;
   }
+  std::vector<Shape> shapes;
+  for (const NativeTensor& bound : binding.native) shapes.push_back(bound.shape);
   const std::vector<Shape> disk_shapes = rule.transform->disk_shapes(shapes);
   for (size_t i = 0; i < rule.disk.size(); ++i) {
-    binding.disk.push_back({with_layer(rule.disk[i], *layer), disk_shapes.at(i)});
+    binding.disk.push_back({with_numbers(rule.disk[i], *numbers), disk_shapes.at(i)});
   }
-  return binding;
+  if (!rule.alternative) return binding;
+  const bool is_held = held != nullptr && std::ranges::all_of(binding.disk, [&](const auto& disk) {
+                         return held->contains(disk.name);
+                       });
+  return is_held ? std::optional(binding) : std::nullopt;
 }
 
 }  // namespace
 
-std::vector<Binding> layout(const spec::ModelSpec& spec, const Family& family) {
+std::vector<Binding> layout(const spec::ModelSpec& spec, const Family& family,
+                            const TensorSource* held) {
   const std::vector<NativeTensor> natives = native_tensors(spec);
   std::map<std::string, const NativeTensor*> unbound;
   for (const NativeTensor& native : natives) unbound[native.name] = &native;
@@ -56,7 +77,7 @@ std::vector<Binding> layout(const spec::ModelSpec& spec, const Family& family) {
     std::optional<Binding> binding;
     for (const Rule& rule : rules) {
       const auto* map = std::get_if<MapRule>(&rule);
-      if (map != nullptr) binding = apply(*map, native, unbound);
+      if (map != nullptr) binding = apply(*map, native, unbound, held);
       if (binding) break;
     }
     if (!binding) binding = Binding{{native}, {{native.name, native.shape}}, &kCopy};

@@ -35,7 +35,9 @@ struct Binding {
 };
 
 /// All bindings of a model, in inventory order: the table generated before any tensor byte is read.
-std::vector<Binding> layout(const spec::ModelSpec& spec, const Family& family);
+/// With `held`, rules of alternative layouts apply where its folder has their tensors.
+std::vector<Binding> layout(const spec::ModelSpec& spec, const Family& family,
+                            const TensorSource* held = nullptr);
 
 struct AccountOptions {
   std::vector<std::string> allow_missing;     // globs of names on disk

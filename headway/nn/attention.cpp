@@ -36,6 +36,12 @@ at::Tensor sinks_of(const spec::AttentionSpec& spec, const ParameterScope& scope
 
 }  // namespace
 
+at::Tensor QkNorm::apply(const std::optional<Norm>& norm, const at::Tensor& x_THK) const {
+  if (!norm) return x_THK;
+  if (!across_heads_) return norm->forward(x_THK);
+  return norm->forward(x_THK.flatten(1)).unflatten(1, {x_THK.size(1), x_THK.size(2)});
+}
+
 at::Tensor OutputGate::apply(const at::Tensor& core_THV, const at::Tensor& logits) const {
   switch (spec_.kind) {
     case spec::GateKind::kNone:

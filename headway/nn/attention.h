@@ -20,19 +20,25 @@
 
 namespace headway::nn {
 
-/// Norms of the query and key heads before rotation; absent ones return their input.
+/// Norms of the query and key heads before rotation, of each head or of all at once; absent ones
+/// return their input.
 class QkNorm {
  public:
   QkNorm(const spec::AttentionSpec& spec, const ParameterScope& scope)
-      : q_(make_norm(spec.q_norm, scope, "q_norm")), k_(make_norm(spec.k_norm, scope, "k_norm")) {}
-  at::Tensor query(const at::Tensor& q_THK) const { return q_ ? q_->forward(q_THK) : q_THK; }
-  at::Tensor key(const at::Tensor& k_TGK) const { return k_ ? k_->forward(k_TGK) : k_TGK; }
+      : q_(make_norm(spec.q_norm, scope, "q_norm")),
+        k_(make_norm(spec.k_norm, scope, "k_norm")),
+        across_heads_(spec.qk_norm_across_heads) {}
+  at::Tensor query(const at::Tensor& q_THK) const { return apply(q_, q_THK); }
+  at::Tensor key(const at::Tensor& k_TGK) const { return apply(k_, k_TGK); }
   /// No head is longer than its norm allows.
   void check(RealtimeChecks& checks, const at::Tensor& q_THK, const at::Tensor& k_TGK) const;
 
  private:
+  at::Tensor apply(const std::optional<Norm>& norm, const at::Tensor& x_THK) const;
+
   std::optional<Norm> q_;
   std::optional<Norm> k_;
+  bool across_heads_;
 };
 
 /// Sigmoid gate on the core output, head-wise [T,H] or element-wise [T,H·V]; `none` returns its

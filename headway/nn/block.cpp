@@ -13,10 +13,11 @@ Mixer make_mixer(const spec::MixerSpec& spec, const ParameterScope& scope,
       spec);
 }
 
-Mlp make_mlp(const spec::MlpSpec& spec, const ParameterScope& scope) {
-  return std::visit([&](const spec::DenseMlpSpec& dense) -> Mlp { return DenseMlp(dense, scope); },
-                    spec);
+Mlp make_mlp(const spec::DenseMlpSpec& spec, const ParameterScope& scope) {
+  return DenseMlp(spec, scope);
 }
+
+Mlp make_mlp(const spec::MoeSpec& spec, const ParameterScope& scope) { return Moe(spec, scope); }
 
 at::Tensor apply(const std::optional<Norm>& norm, at::Tensor x) {
   return norm ? norm->forward(x) : x;
@@ -31,6 +32,13 @@ void forget_normed(const std::optional<Norm>& norm, const at::Tensor& normed_TD,
   });
 }
 
+/// The record that routers of this block fill.
+RoutingRecord* routing_of(const BlockInput& block) {
+  if (block.context == nullptr || block.context->routing == nullptr) return nullptr;
+  block.context->routing->enter_layer(block.layer);
+  return block.context->routing;
+}
+
 }  // namespace
 
 Block::Block(const spec::LayerSpec& spec, const ParameterScope& scope,
@@ -40,7 +48,8 @@ Block::Block(const spec::LayerSpec& spec, const ParameterScope& scope,
       pre_mlp_norm_(make_norm(spec.pre_mlp_norm, scope, "pre_mlp_norm")),
       post_mlp_norm_(make_norm(spec.post_mlp_norm, scope, "post_mlp_norm")),
       mixer_(make_mixer(spec.mixer, scope.child("mixer"), std::move(rotary))),
-      mlp_(make_mlp(spec.mlp, scope.child("mlp"))),
+      mlp_(
+          std::visit([&](const auto& mlp) { return make_mlp(mlp, scope.child("mlp")); }, spec.mlp)),
       layer_scalar_(scope.take_optional("layer_scalar")),
       mlp_parameters_(scope.child("mlp").tensors()),
       name_(spec.block) {}
@@ -61,11 +70,15 @@ void Block::look(const char* name, const at::Tensor& x_TD, int64_t tokens) const
   if (watch_.checks != nullptr) watch_.checks->tensor(name, x_TD, {tokens, watch_.hidden_size});
 }
 
-at::Tensor Block::run_mlp(const at::Tensor& x_TD) const {
-  const TensorBody body = [this](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
-    return {std::visit([&](const auto& mlp) { return mlp.forward(x[0]); }, mlp_)};
+at::Tensor Block::run_mlp(const MlpInput& input) const {
+  const auto* dense = std::get_if<DenseMlp>(&mlp_);
+  if (dense == nullptr || !recompute_.mlp) {
+    return std::visit([&](const auto& mlp) { return mlp.forward(input); }, mlp_);
+  }
+  const TensorBody body = [dense](const std::vector<at::Tensor>& x) -> std::vector<at::Tensor> {
+    return {dense->forward(x[0])};
   };
-  return recompute_.mlp ? recompute(body, {x_TD}, mlp_parameters_)[0] : body({x_TD})[0];
+  return recompute(body, {input.x_TD}, mlp_parameters_)[0];
 }
 
 void Block::forward(ResidualStream& stream, const BlockInput& block) const {
@@ -84,7 +97,7 @@ void Block::forward(ResidualStream& stream, const BlockInput& block) const {
   stream.add(apply(post_mixer_norm_, mixed.out_TD));
   const at::Tensor mlp_in = stream.normed(pre_mlp_norm_);
   look("mlp input", mlp_in, tokens);
-  const at::Tensor mlp_out = run_mlp(mlp_in);
+  const at::Tensor mlp_out = run_mlp({mlp_in, block.sequences, routing_of(block)});
   look("mlp output", mlp_out, tokens);
   if (recompute_.norms) forget_normed(pre_mlp_norm_, mlp_in, stream.value(), mlp_out);
   stream.add(apply(post_mlp_norm_, mlp_out));

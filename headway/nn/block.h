@@ -9,6 +9,7 @@
 #include "headway/nn/attention.h"
 #include "headway/nn/mixer.h"
 #include "headway/nn/mlp.h"
+#include "headway/nn/moe.h"
 #include "headway/nn/norm.h"
 #include "headway/nn/realtime_checks.h"
 #include "headway/nn/recompute.h"
@@ -17,7 +18,7 @@
 namespace headway::nn {
 
 using Mixer = std::variant<Attention>;
-using Mlp = std::variant<DenseMlp>;
+using Mlp = std::variant<DenseMlp, Moe>;
 
 /// What a block needs besides the stream.
 struct BlockInput {
@@ -49,9 +50,10 @@ class Block {
   void set_checks(const Watch& watch);
 
   const Mixer& mixer() const { return mixer_; }
+  const Mlp& mlp() const { return mlp_; }
 
  private:
-  at::Tensor run_mlp(const at::Tensor& x_TD) const;
+  at::Tensor run_mlp(const MlpInput& input) const;
   void look(const char* name, const at::Tensor& x_TD, int64_t tokens) const;
 
   std::optional<Norm> pre_mixer_norm_;

@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "headway/nn/layer_state.h"
+#include "headway/nn/routing_record.h"
 #include "headway/ops/sequences.h"
 
 namespace headway::nn {
@@ -25,7 +26,8 @@ struct ForwardContext {
   std::optional<RandomStream> random;  // none = evaluation: nothing is dropped
   at::Tensor attention_mask;           // ops::AttentionOptions::mask, in every layer
   at::Tensor attention_bias;           // ops::AttentionOptions::bias, in every layer
-  at::Tensor positions_3T;  // int64 time, height and width of every token (rope.sections)
+  at::Tensor positions_3T;           // int64 time, height and width of every token (rope.sections)
+  RoutingRecord* routing = nullptr;  // training: receives what routers leave behind
 };
 
 struct MixerInput {

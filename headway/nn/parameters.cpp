@@ -59,7 +59,9 @@ Parameters::Parameters(std::vector<spec::TensorSpec> specs, at::ScalarType dtype
     if (!index_.emplace(tensor.name, tensors_.size()).second) {
       throw ConfigError("[nn::Parameters] tensor '" + tensor.name + "' is listed twice");
     }
-    tensors_.push_back(at::empty(tensor.shape, at::dtype(dtype).device(device))
+    const bool widens = tensor.wide && at::elementSize(dtype) < at::elementSize(at::kFloat);
+    const at::ScalarType type = widens ? at::kFloat : dtype;
+    tensors_.push_back(at::empty(tensor.shape, at::dtype(type).device(device))
                            .set_requires_grad(tensor.trainable));
   }
 }

@@ -1,7 +1,9 @@
 // Builds the stack from its spec and runs it. Not for: optimisation or token choice.
 #include "headway/nn/transformer.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <string>
 #include <utility>
 
 #include <ATen/Functions.h>
@@ -114,6 +116,14 @@ void Transformer::recompute_layers(size_t first, size_t last, ResidualStream& st
 }
 
 void Transformer::set_recompute(const RecomputePlan& plan) {
+  const auto whole = plan.chunk_layers > 0 ? static_cast<size_t>(plan.first_layers) : 0;
+  for (size_t i = 0; i < std::min(whole, blocks_.size()); ++i) {
+    if (std::holds_alternative<Moe>(blocks_[i].mlp())) {
+      throw UnsupportedError("[train] recompute = full: layer " + std::to_string(i) +
+                             " is a mixture of experts, whose routers count and lose once a "
+                             "pass; allowed selective");
+    }
+  }
   recompute_ = plan;
   for (Block& block : blocks_) block.set_recompute(plan);
 }

@@ -19,10 +19,11 @@ Cost count(const std::vector<TensorSpec>& tensors) {
   Cost cost;
   for (const TensorSpec& tensor : tensors) {
     const int64_t size = checked_product<ConfigError>(tensor.shape, tensor.name);
+    const int64_t active = multiply(size / tensor.experts, tensor.used_experts);
     cost.parameters = add(cost.parameters, size);
-    if (tensor.shape.size() == 2) cost.matmul_flops += 2.0 * static_cast<double>(size);
+    cost.active_parameters = add(cost.active_parameters, active);
+    if (tensor.shape.size() == 2) cost.matmul_flops += 2.0 * static_cast<double>(active);
   }
-  cost.active_parameters = cost.parameters;
   return cost;
 }
 

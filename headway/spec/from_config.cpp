@@ -32,6 +32,7 @@ AttentionSpec resolve_attention(const config::AttentionConfig& given, const Norm
   spec.sinks = given.sinks;
   spec.dropout = given.dropout;
   if (given.qk_norm) spec.q_norm = spec.k_norm = norm;
+  spec.qk_norm_across_heads = given.qk_norm_across_heads;
   spec.gate = given.gate;
   spec.qkv_bias = given.qkv_bias;
   spec.gate_bias = config::gate_bias_of(given);
@@ -45,7 +46,11 @@ LayerSpec resolve_block(const std::string& name, const config::ModelConfig& mode
   LayerSpec layer;
   layer.block = name;
   layer.mixer = resolve_attention(block.attention, norm, model.hidden_size.value());
-  layer.mlp = block.mlp;
+  if (block.moe) {
+    layer.mlp = *block.moe;
+  } else {
+    layer.mlp = block.mlp.value();
+  }
   layer.pre_mixer_norm = layer.pre_mlp_norm = norm;
   if (block.norms.placement.value_or(model.norms.placement) == config::NormPlacement::kSandwich) {
     layer.post_mixer_norm = layer.post_mlp_norm = norm;

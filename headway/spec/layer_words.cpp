@@ -28,7 +28,9 @@ std::string rope_words(const std::optional<RopeSpec>& rope) {
 
 std::string mixer_words(const AttentionSpec& attention) {
   std::string text = "attention";
-  if (attention.q_norm || attention.k_norm) text += " qk-norm";
+  if (attention.q_norm || attention.k_norm) {
+    text += attention.qk_norm_across_heads ? " qk-norm:all-heads" : " qk-norm";
+  }
   if (attention.logit_softcap) text += " cap " + format_double(*attention.logit_softcap);
   if (attention.sinks != SinkKind::kNone)
     text += fmt::format(" sinks:{}", enum_name(attention.sinks));
@@ -62,6 +64,32 @@ std::string mlp_words(const DenseMlpSpec& mlp) {
   return text;
 }
 
+std::string mlp_words(const MoeSpec& moe) {
+  const RouterSpec& router = moe.router;
+  std::string text =
+      fmt::format("{} of {} x {} {}{} {}", moe.top_k, moe.num_experts, moe.intermediate_size,
+                  enum_name(moe.activation), moe.gated ? " gated" : "", enum_name(router.score));
+  if (!router.normalize) text += " raw";
+  if (router.scale != 1.0) text += " x" + format_double(router.scale);
+  if (router.num_groups > 1) {
+    text += fmt::format(" groups {}:{}", router.kept_groups, router.num_groups);
+  }
+  if (router.sinkhorn) text += " sinkhorn";
+  if (router.expert_bias) text += " balance-bias";
+  for (const auto& loss : router.losses) text += fmt::format(" {}-loss", enum_name(loss.kind));
+  if (router.z_loss > 0) text += " z-loss";
+  if (moe.capacity) text += " capacity " + format_double(moe.capacity->factor);
+  if (moe.latent_size) text += fmt::format(" latent {}", *moe.latent_size);
+  if (moe.limit) text += " limit " + format_double(*moe.limit);
+  if (moe.bias || router.bias) text += " bias";
+  if (moe.weight_input) text += " weights-input";
+  if (!moe.shared) return text;
+  text +=
+      fmt::format(" + shared {}{}", moe.shared->intermediate_size, moe.shared->gate ? " gate" : "");
+  if (moe.shared->limit) text += " limit " + format_double(*moe.shared->limit);
+  return text;
+}
+
 std::string norm_words(const LayerSpec& layer) {
   const bool before = layer.pre_mixer_norm || layer.pre_mlp_norm;
   const bool after = layer.post_mixer_norm || layer.post_mlp_norm;
@@ -87,7 +115,7 @@ Json attention_json(const AttentionSpec& attention) {
 LayerWords layer_words(const LayerSpec& layer) {
   LayerWords words;
   std::visit([&](const AttentionSpec& attention) { add_attention(attention, words); }, layer.mixer);
-  std::visit([&](const DenseMlpSpec& mlp) { words.mlp = mlp_words(mlp); }, layer.mlp);
+  std::visit([&](const auto& mlp) { words.mlp = mlp_words(mlp); }, layer.mlp);
   words.norms = norm_words(layer);
   return words;
 }

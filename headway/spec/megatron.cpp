@@ -119,7 +119,12 @@ LayerSpec layer_of(const MegatronConfig& config, int64_t layer_number) {
   const AttentionSpec attention = layer_attention(config, layer_number);
   layer.block = attention.window ? "sliding_attention" : "full_attention";
   layer.mixer = attention;
-  layer.mlp = mlp_of(config);
+  const DenseMlpSpec dense = mlp_of(config);
+  if (layer_has_experts(config, layer_number)) {
+    layer.mlp = megatron_moe(config, dense);
+  } else {
+    layer.mlp = dense;
+  }
   layer.pre_mixer_norm = layer.pre_mlp_norm = norm_of(config);
   return layer;
 }

@@ -36,7 +36,6 @@ struct Switch {
 /// Anything but null, false, 0 or "" asks for a feature that is missing.
 constexpr auto kSwitches = std::to_array<Switch>({
     {"experimental_attention_variant", "Gated DeltaNet and sparse attention"},
-    {"num_moe_experts", "mixture of experts"},
     {"heterogeneous_block_specs", "heterogeneous block specs"},
     {"virtual_pipeline_model_parallel_size", "pipeline parallelism"},
     {"add_position_embedding", "learned absolute positions"},
@@ -157,26 +156,18 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "linear_value_head_dim",
     "linear_num_key_heads",
     "linear_num_value_heads",
-    // details of experts, multi-token prediction and QK-Clip
-    "moe_ffn_hidden_size",
-    "moe_layer_freq",
-    "moe_router_topk",
-    "moe_router_load_balancing_type",
-    "moe_router_score_function",
-    "moe_router_pre_softmax",
-    "moe_router_dtype",
-    "moe_aux_loss_coeff",
-    "moe_z_loss_coeff",
-    "moe_grouped_gemm",
-    "moe_token_dispatcher_type",
+    // how upstream computes mixtures of experts
     "moe_permute_fusion",
-    "moe_shared_expert_intermediate_size",
-    "moe_router_num_groups",
-    "moe_router_group_topk",
-    "moe_router_topk_scaling_factor",
-    "moe_router_enable_expert_bias",
-    "moe_router_bias_update_rate",
-    "moe_expert_capacity_factor",
+    "moe_router_fusion",
+    "moe_shared_expert_overlap",
+    "moe_layer_recompute",
+    "moe_per_layer_logging",
+    "moe_extended_tp",
+    "moe_use_legacy_grouped_gemm",
+    "moe_deepep_num_sms",
+    "moe_enable_deepep",
+    "moe_hybridep_num_sms",
+    // details of multi-token prediction, QK-Clip and muP
     "mtp_loss_scaling_factor",
 });
 

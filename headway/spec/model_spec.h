@@ -13,11 +13,14 @@
 
 #include "headway/base/enum_table.h"
 #include "headway/config/model_parts.h"
+#include "headway/config/moe_config.h"
 
 namespace headway::spec {
 
 // The parts that hold nothing derived are shared with the config structs, as are their enums.
 using config::Activation;
+using config::BalanceKind;
+using config::DropPolicy;
 using config::GateInit;
 using config::GateKind;
 using config::MaskKind;
@@ -25,11 +28,16 @@ using config::NormKind;
 using config::NormWeight;
 using config::RopeKind;
 using config::RopeLayout;
+using config::RouterScore;
 using config::ScaleRounding;
 using config::SinkKind;
 using DenseMlpSpec = config::MlpConfig;
 using GateSpec = config::GateConfig;
 using InitSpec = config::InitConfig;
+using MoeSpec = config::MoeConfig;
+using RouterSpec = config::RouterConfig;
+using CapacitySpec = config::CapacityConfig;
+using SharedExpertSpec = config::SharedExpertConfig;
 using NormSpec = config::NormConfig;
 using RopeSpec = config::RopeConfig;
 
@@ -48,6 +56,7 @@ struct AttentionSpec {
   double dropout = 0.0;  // of probabilities, in training
   std::optional<NormSpec> q_norm;
   std::optional<NormSpec> k_norm;
+  bool qk_norm_across_heads = false;  // one norm over all heads' channels instead of one a head
   GateSpec gate;
   bool qkv_bias = false;
   bool gate_bias = false;
@@ -57,7 +66,7 @@ struct AttentionSpec {
 
 /// Closed sets: adding a mixer or MLP kind makes every incomplete std::visit fail to compile.
 using MixerSpec = std::variant<AttentionSpec>;
-using MlpSpec = std::variant<DenseMlpSpec>;
+using MlpSpec = std::variant<DenseMlpSpec, MoeSpec>;
 
 /// One decoder block, in order:
 ///   a = mixer(pre_mixer_norm(h));  h += post_mixer_norm(a)
@@ -110,6 +119,12 @@ struct ModelSpec {
 
 /// The attention part of a layer, or null when its mixer is another kind.
 const AttentionSpec* attention_of(const LayerSpec& layer);
+
+/// The mixture of experts of a layer, or null when its MLP is dense.
+const MoeSpec* moe_of(const LayerSpec& layer);
+
+/// Shared experts of a mixture as the dense MLP they are; nothing without them.
+std::optional<DenseMlpSpec> shared_mlp(const MoeSpec& moe);
 
 /// Throws ConfigError listing every value that no model may have (sizes <= 0, H % G != 0, odd
 /// rotated width, …). Messages name the layer as `model.layers[i]`.

@@ -14,7 +14,7 @@ struct VariantNames<spec::MixerSpec> {
 };
 template <>
 struct VariantNames<spec::MlpSpec> {
-  static constexpr std::array<std::string_view, 1> kNames = {"dense"};
+  static constexpr std::array<std::string_view, 2> kNames = {"dense", "moe"};
 };
 
 template <>
@@ -38,6 +38,7 @@ struct FieldsOf<spec::AttentionSpec> {
     v.field("dropout", &A::dropout, "of probabilities, in training", from_below(0, 1));
     v.field("q_norm", &A::q_norm, "norm of each query head");
     v.field("k_norm", &A::k_norm, "norm of each key head");
+    v.field("qk_norm_across_heads", &A::qk_norm_across_heads, "q/k norms over all heads at once");
     v.field("gate", &A::gate, "output gate");
     v.field("qkv_bias", &A::qkv_bias, "biases of q, k, v");
     v.field("gate_bias", &A::gate_bias, "bias of the gate rows");

@@ -51,6 +51,33 @@ class Collector {
     if (bias_rows > 0) out_.push_back(std::move(bias));
   }
 
+  /// The projections of all experts, one below the other: segments `e<number>.<segment>`, disk
+  /// names with `{e}` for the number. `used` of them meet a token.
+  void experts(const std::string& name, int64_t columns, const std::vector<Rows>& parts,
+               int64_t count, int64_t used) {
+    std::vector<Rows> rows;
+    for (int64_t e = 0; e < count; ++e) {
+      const std::string number = std::to_string(e);
+      for (const Rows& part : parts) {
+        rows.push_back(part);
+        rows.back().segment = "e" + number + (part.segment.empty() ? "" : "." + part.segment);
+        rows.back().disk.replace(part.disk.find("{e}"), 3, number);
+      }
+    }
+    const size_t first = out_.size();
+    projection(name, columns, rows, ShardAxis::kRows);
+    for (size_t i = first; i < out_.size(); ++i) {
+      out_[i].experts = count;
+      out_[i].used_experts = used;
+    }
+  }
+
+  /// A vector that stays in float32 and is not trained by gradients.
+  void wide_vector(const std::string& name, int64_t size, const std::string& disk) {
+    vector(name, size, disk, {InitKind::kZeros}, ShardAxis::kNone, /*trainable=*/false);
+    out_.back().wide = true;
+  }
+
   void vector(const std::string& name, int64_t size, const std::string& disk, InitRule init,
               ShardAxis shard = ShardAxis::kNone, bool trainable = true) {
     TensorSpec tensor = make(name, shard);
@@ -142,8 +169,11 @@ void collect_mixer(Collector& out, const ModelSpec& spec, const AttentionSpec& a
         {"gate", gate.rows, "self_attn.g_proj", gate.weight, attention.gate_bias, gate.bias});
   }
   out.projection("mixer.qkv", spec.hidden_size, parts, ShardAxis::kRows);
-  out.norm(attention.q_norm, "mixer.q_norm", attention.head_dim, "self_attn.q_norm");
-  out.norm(attention.k_norm, "mixer.k_norm", attention.head_dim, "self_attn.k_norm");
+  const bool across = attention.qk_norm_across_heads;
+  out.norm(attention.q_norm, "mixer.q_norm",
+           rows_of(across ? attention.num_heads : 1, attention.head_dim), "self_attn.q_norm");
+  out.norm(attention.k_norm, "mixer.k_norm",
+           rows_of(across ? attention.num_kv_heads : 1, attention.head_dim), "self_attn.k_norm");
   if (attention.sinks == SinkKind::kLearnable) {
     out.vector("mixer.sinks", attention.num_heads, "self_attn.sinks", normal(std),
                ShardAxis::kRows);
@@ -154,17 +184,55 @@ void collect_mixer(Collector& out, const ModelSpec& spec, const AttentionSpec& a
                  ShardAxis::kColumns);
 }
 
-void collect_mlp(Collector& out, const ModelSpec& spec, const DenseMlpSpec& mlp) {
+/// The dense MLP with module names `module`.{up,down} and disk names `disk`.*_proj.
+void collect_mlp(Collector& out, const ModelSpec& spec, const DenseMlpSpec& mlp,
+                 const std::string& module = "mlp", const std::string& disk = "mlp") {
   std::vector<Collector::Rows> parts;
+  const InitRule init = normal(spec.init.std);
   if (mlp.gated)
-    parts.push_back(
-        {"gate", mlp.intermediate_size, "mlp.gate_proj", normal(spec.init.std), mlp.bias});
-  parts.push_back({"up", mlp.intermediate_size, "mlp.up_proj", normal(spec.init.std), mlp.bias});
-  out.projection("mlp.up", spec.hidden_size, parts, ShardAxis::kRows);
+    parts.push_back({"gate", mlp.intermediate_size, disk + ".gate_proj", init, mlp.bias});
+  parts.push_back({"up", mlp.intermediate_size, disk + ".up_proj", init, mlp.bias});
+  out.projection(module + ".up", spec.hidden_size, parts, ShardAxis::kRows);
   out.projection(
-      "mlp.down", mlp.intermediate_size,
-      {{"weight", spec.hidden_size, "mlp.down_proj", normal(residual_std(spec)), mlp.bias}},
+      module + ".down", mlp.intermediate_size,
+      {{"weight", spec.hidden_size, disk + ".down_proj", normal(residual_std(spec)), mlp.bias}},
       ShardAxis::kColumns);
+}
+
+void collect_mlp(Collector& out, const ModelSpec& spec, const MoeSpec& moe) {
+  const InitRule init = normal(spec.init.std), residual = normal(residual_std(spec));
+  const int64_t width = moe.latent_size.value_or(spec.hidden_size);
+  out.projection("mlp.router", spec.hidden_size,
+                 {{"weight", moe.num_experts, "mlp.gate", init, moe.router.bias}},
+                 ShardAxis::kNone);
+  if (moe.router.expert_bias) {
+    out.wide_vector("mlp.router.expert_bias", moe.num_experts, "mlp.gate.e_score_correction_bias");
+  }
+  if (moe.latent_size) {
+    out.projection("mlp.latent_down", spec.hidden_size,
+                   {{"weight", width, "mlp.latent_down_proj", init, false}}, ShardAxis::kNone);
+  }
+  std::vector<Collector::Rows> parts;
+  if (moe.gated) {
+    parts.push_back({"gate", moe.intermediate_size, "mlp.experts.{e}.gate_proj", init, moe.bias});
+  }
+  parts.push_back({"up", moe.intermediate_size, "mlp.experts.{e}.up_proj", init, moe.bias});
+  out.experts("mlp.experts.up", width, parts, moe.num_experts, moe.top_k);
+  out.experts("mlp.experts.down", moe.intermediate_size,
+              {{"", width, "mlp.experts.{e}.down_proj", residual, moe.bias}}, moe.num_experts,
+              moe.top_k);
+  if (moe.latent_size) {
+    out.projection("mlp.latent_up", width,
+                   {{"weight", spec.hidden_size, "mlp.latent_up_proj", residual, false}},
+                   ShardAxis::kNone);
+  }
+  const auto shared = shared_mlp(moe);
+  if (!shared) return;
+  collect_mlp(out, spec, *shared, "mlp.shared", "mlp.shared_expert");
+  if (moe.shared->gate) {
+    out.projection("mlp.shared.gate", spec.hidden_size,
+                   {{"weight", 1, "mlp.shared_expert_gate", init, false}}, ShardAxis::kNone);
+  }
 }
 
 /// Disk names of the four norms: plain pre-norm blocks use Llama's two names, sandwich blocks
@@ -190,7 +258,7 @@ void collect_layer(std::vector<TensorSpec>& out, const ModelSpec& spec, int64_t 
              layer.mixer);
   collector.norm(layer.post_mixer_norm, "post_mixer_norm", spec.hidden_size, names.post_mixer);
   collector.norm(layer.pre_mlp_norm, "pre_mlp_norm", spec.hidden_size, names.pre_mlp);
-  std::visit([&](const DenseMlpSpec& mlp) { collect_mlp(collector, spec, mlp); }, layer.mlp);
+  std::visit([&](const auto& mlp) { collect_mlp(collector, spec, mlp); }, layer.mlp);
   collector.norm(layer.post_mlp_norm, "post_mlp_norm", spec.hidden_size,
                  "post_feedforward_layernorm");
   if (layer.layer_scalar) {

@@ -40,7 +40,11 @@ struct TensorSpec {
   std::vector<RowSegment> segments;  // at least one, contiguous, covering all rows
   ShardAxis shard = ShardAxis::kNone;
   bool trainable = true;  // false: stored and loaded, no gradient by default
-  int64_t layer = -1;     // decoder layer index, -1 outside the stack
+  bool wide = false;      // float32 also in a 16-bit model: numbers that decide, not multiply
+  /// Experts whose rows follow each other, and how many of them one token uses; 1 of 1 for others.
+  int64_t experts = 1;
+  int64_t used_experts = 1;
+  int64_t layer = -1;  // decoder layer index, -1 outside the stack
   /// Product of `shape`; ConfigError when it does not fit 64 bits.
   int64_t numel() const;
   /// Shape of one segment on disk: [rows, shape[1:]…].
@@ -58,6 +62,13 @@ struct TensorSpec {
 ///   layers.i.mixer.out.{weight,bias}              …self_attn.o_proj.{weight,bias}
 ///   layers.i.mlp.up.{weight,bias} (gate | up)     …mlp.{gate_proj,up_proj}.{weight,bias}
 ///   layers.i.mlp.down.{weight,bias}               …mlp.down_proj.{weight,bias}
+///   layers.i.mlp.router.{weight,bias}             …mlp.gate.{weight,bias}
+///   layers.i.mlp.router.expert_bias               …mlp.gate.e_score_correction_bias
+///   layers.i.mlp.experts.up.* (e0.gate | e0.up |  …mlp.experts.e.{gate_proj,up_proj}.*
+///     e1.gate | …), experts.down.* (e0 | e1 | …)  …mlp.experts.e.down_proj.*
+///   layers.i.mlp.shared.{up,down}.weight          …mlp.shared_expert.{gate,up,down}_proj.weight
+///   layers.i.mlp.shared.gate.weight [1,D]         …mlp.shared_expert_gate.weight
+///   layers.i.mlp.latent_{down,up}.weight          …mlp.latent_{down,up}_proj.weight
 ///   layers.i.pre_mixer_norm.{weight,bias}         …input_layernorm.*
 ///   layers.i.pre_mlp_norm.{weight,bias}           …post_attention_layernorm.* without post norms,
 ///                                                 …pre_feedforward_layernorm.* with them

@@ -18,8 +18,19 @@ void check_mixer(const AttentionSpec& attention, const std::string& path, Proble
   }
   config::check_mask(attention.mask, attention.window_ahead, path, problems);
   config::check_gate(attention.gate, attention.gate_bias, path, problems);
+  if (attention.qk_norm_across_heads && !attention.q_norm && !attention.k_norm) {
+    problems.add_value(path + ".qk_norm_across_heads", "true", "only with q_norm or k_norm");
+  }
   check_optional_norm(attention.q_norm, path + ".q_norm", problems);
   check_optional_norm(attention.k_norm, path + ".k_norm", problems);
+}
+
+void check_mlp_kind(const DenseMlpSpec& mlp, const std::string& path, Problems& problems) {
+  config::check_mlp(mlp, path, problems);
+}
+
+void check_mlp_kind(const MoeSpec& moe, const std::string& path, Problems& problems) {
+  config::check_moe(moe, path, problems);
 }
 
 void check_layer(const LayerSpec& layer, const std::string& path, Problems& problems) {
@@ -28,9 +39,8 @@ void check_layer(const LayerSpec& layer, const std::string& path, Problems& prob
   std::visit(
       [&](const AttentionSpec& held) { check_mixer(held, path + ".mixer." + mixer, problems); },
       layer.mixer);
-  std::visit(
-      [&](const DenseMlpSpec& held) { config::check_mlp(held, path + ".mlp." + mlp, problems); },
-      layer.mlp);
+  std::visit([&](const auto& held) { check_mlp_kind(held, path + ".mlp." + mlp, problems); },
+             layer.mlp);
   check_optional_norm(layer.pre_mixer_norm, path + ".pre_mixer_norm", problems);
   check_optional_norm(layer.post_mixer_norm, path + ".post_mixer_norm", problems);
   check_optional_norm(layer.pre_mlp_norm, path + ".pre_mlp_norm", problems);
@@ -46,6 +56,18 @@ bool has_rotation(const LayerSpec& layer) {
 
 const AttentionSpec* attention_of(const LayerSpec& layer) {
   return std::get_if<AttentionSpec>(&layer.mixer);
+}
+
+const MoeSpec* moe_of(const LayerSpec& layer) { return std::get_if<MoeSpec>(&layer.mlp); }
+
+std::optional<DenseMlpSpec> shared_mlp(const MoeSpec& moe) {
+  if (!moe.shared) return std::nullopt;
+  DenseMlpSpec mlp;
+  mlp.intermediate_size = moe.shared->intermediate_size;
+  mlp.activation = moe.activation;
+  mlp.gated = moe.gated;
+  mlp.limit = moe.shared->limit;
+  return mlp;
 }
 
 void validate(const ModelSpec& spec) {

@@ -136,9 +136,55 @@ spec::ModelSpec tiny_odd() {
   return m;
 }
 
+spec::ModelSpec tiny_moe() {
+  spec::ModelSpec m = model(16, 27);
+  spec::MoeSpec softmax;
+  softmax.num_experts = 5;
+  softmax.top_k = 2;
+  softmax.intermediate_size = 12;
+  softmax.shared.emplace();
+  softmax.shared->intermediate_size = 10;
+  softmax.shared->gate = true;
+  spec::MoeSpec sigmoid = softmax;
+  sigmoid.num_experts = 8;
+  sigmoid.top_k = 3;
+  sigmoid.limit = 0.3;
+  sigmoid.shared->gate = false;
+  sigmoid.shared->limit = 0.2;
+  sigmoid.router.score = spec::RouterScore::kSigmoid;
+  sigmoid.router.num_groups = 4;
+  sigmoid.router.kept_groups = 2;
+  sigmoid.router.best_of_group = 2;
+  sigmoid.router.expert_bias = true;
+  sigmoid.router.scale = 2.5;
+  spec::MoeSpec latent;
+  latent.num_experts = 4;
+  latent.top_k = 2;
+  latent.intermediate_size = 6;
+  latent.activation = spec::Activation::kGelu;
+  latent.gated = false;
+  latent.bias = true;
+  latent.latent_size = 7;
+  latent.router.score = spec::RouterScore::kSqrtSoftplus;
+  latent.router.normalize = false;
+  latent.router.bias = true;
+  for (const auto& mlp : {spec::MlpSpec(softmax), spec::MlpSpec(gated_mlp(20)),
+                          spec::MlpSpec(sigmoid), spec::MlpSpec(latent)}) {
+    m.layers.push_back(pre_norm_layer("layer", attention(4, 2, 6), gated_mlp(1), spec::NormSpec{}));
+    m.layers.back().mlp = mlp;
+  }
+  auto& across = std::get<spec::AttentionSpec>(m.layers[3].mixer);
+  across.q_norm = across.k_norm = spec::NormSpec{};
+  across.qk_norm_across_heads = true;
+  return m;
+}
+
 std::vector<NamedSpec> tiny_specs() {
-  return {
-      {"llama", tiny_llama()}, {"step", tiny_step()}, {"gemma", tiny_gemma()}, {"odd", tiny_odd()}};
+  return {{"llama", tiny_llama()},
+          {"step", tiny_step()},
+          {"gemma", tiny_gemma()},
+          {"odd", tiny_odd()},
+          {"moe", tiny_moe()}};
 }
 
 }  // namespace headway::test

@@ -24,6 +24,10 @@ spec::ModelSpec tiny_gemma();
 /// heads, interleaved rope, plain MLP, a layer without rope.
 spec::ModelSpec tiny_odd();
 
+/// Mixtures of experts: softmax routing with a gated shared expert; sigmoid routing with groups,
+/// expert bias, scaling and limits; a latent width, biases and raw weights; a dense layer between.
+spec::ModelSpec tiny_moe();
+
 struct NamedSpec {
   std::string name;
   spec::ModelSpec spec;

@@ -16,7 +16,8 @@ namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> kFamilies = {
-      &headway_family(), &llama_family(), &mistral_family(), &qwen3_family(), &step3p5_family()};
+      &headway_family(), &llama_family(),     &minimax_m2_family(), &mistral_family(),
+      &qwen3_family(),   &qwen3_moe_family(), &step3p5_family()};
   return kFamilies;
 }
 
@@ -55,6 +56,8 @@ constexpr auto kInertKeys = std::to_array<std::string_view>({"model_type",
                                                              "mtp_layer_types",
                                                              "mtp_mlp_layer_types",
                                                              "output_router_logits",
+                                                             "router_aux_loss_coef",
+                                                             "router_jitter_noise",
                                                              "headway",
                                                              "source"});
 
@@ -110,6 +113,17 @@ const Family& find_family(std::string_view model_type) {
                                      shorten(model_type), join(names, " | ")));
 }
 
+std::vector<std::string> reasons_against(const Family& family, const spec::ModelSpec& spec) {
+  Reasons reasons;
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    if (!family.has_experts && spec::moe_of(spec.layers[i]) != nullptr) {
+      reasons.add_layer(i, "a mixture of experts");
+    }
+  }
+  const auto lines = reasons.lines();
+  return lines.empty() ? family.inexpressible(spec) : lines;
+}
+
 ReadConfig read_config(const Family& family, const Json& config, const std::string& file) {
   ConfigReader reader(config, file);
   ReadConfig result;
@@ -133,7 +147,7 @@ Json export_config(const Family& family, const spec::ModelSpec& spec, const Expo
     result[dtype] = hints.dtype;
     return result;
   }
-  if (const auto reasons = family.inexpressible(spec); !reasons.empty()) {
+  if (const auto reasons = reasons_against(family, spec); !reasons.empty()) {
     throw UnsupportedError(
         fmt::format("[export] family {} = cannot hold {}", family.name, join(reasons, "; ")));
   }
@@ -159,6 +173,13 @@ spec::ModelSpec canonical_spec(spec::ModelSpec spec) {
   spec.rope_precision = spec::RopePrecision::kFloat32;
   for (spec::LayerSpec& layer : spec.layers) {
     layer.block.clear();
+    // What only training looks at stands in no family's config.
+    if (auto* moe = std::get_if<spec::MoeSpec>(&layer.mlp)) {
+      moe->router.losses.clear();
+      moe->router.balance_choices = false;
+      moe->router.z_loss = 0;
+      moe->router.bias_update_rate = spec::RouterSpec{}.bias_update_rate;
+    }
     auto& attention = std::get<spec::AttentionSpec>(layer.mixer);
     attention.gate = {.kind = attention.gate.kind};
     attention.dropout = 0.0;

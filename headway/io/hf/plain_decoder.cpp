@@ -58,6 +58,24 @@ spec::AttentionSpec read_attention(ConfigReader& config, int64_t hidden,
   return attention;
 }
 
+/// The first dense MLP; null when all layers have experts.
+const spec::DenseMlpSpec* first_dense(const spec::ModelSpec& spec) {
+  for (const spec::LayerSpec& layer : spec.layers) {
+    if (const auto* mlp = std::get_if<spec::DenseMlpSpec>(&layer.mlp)) return mlp;
+  }
+  return nullptr;
+}
+
+/// The dense MLP of a model, or one expert's, where a config needs its keys all the same.
+spec::DenseMlpSpec dense_or_expert(const spec::ModelSpec& spec) {
+  if (const spec::DenseMlpSpec* dense = first_dense(spec)) return *dense;
+  const auto& moe = std::get<spec::MoeSpec>(spec.layers.front().mlp);
+  spec::DenseMlpSpec mlp;
+  mlp.intermediate_size = moe.intermediate_size;
+  mlp.activation = moe.activation;
+  return mlp;
+}
+
 }  // namespace
 
 spec::Activation read_activation(ConfigReader& config) {
@@ -108,7 +126,7 @@ spec::ModelSpec read_plain_decoder(ConfigReader& config, const PlainDefaults& de
   spec::LayerSpec layer;
   layer.block = "full_attention";
   spec::AttentionSpec attention = read_attention(config, model.hidden_size, defaults);
-  attention.rope = read_single_rope(config, model.max_positions);
+  attention.rope = read_single_rope(config, model.max_positions, defaults.rope);
   layer.mixer = attention;
   spec::DenseMlpSpec mlp;
   mlp.intermediate_size = config.required_integer("intermediate_size", width);
@@ -142,24 +160,27 @@ std::optional<int64_t> common_window(const spec::ModelSpec& spec) {
   return common;
 }
 
-void plain_reasons(const spec::ModelSpec& spec, bool has_qk_norm, Reasons& reasons) {
+void plain_reasons(const spec::ModelSpec& spec, const PlainTraits& traits, Reasons& reasons) {
   common_reasons(spec, spec::NormWeight::kPlain, reasons);
   const auto& first = std::get<spec::AttentionSpec>(spec.layers.front().mixer);
-  const auto& first_mlp = std::get<spec::DenseMlpSpec>(spec.layers.front().mlp);
+  const spec::DenseMlpSpec* first_mlp = first_dense(spec);
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const auto& attention = std::get<spec::AttentionSpec>(spec.layers[i].mixer);
-    const auto& mlp = std::get<spec::DenseMlpSpec>(spec.layers[i].mlp);
+    const auto* mlp = std::get_if<spec::DenseMlpSpec>(&spec.layers[i].mlp);
     const auto add_if = [&](bool condition, const std::string& feature) {
       if (condition) reasons.add_layer(i, feature);
     };
     add_if(attention.gate.kind != spec::GateKind::kNone,
            fmt::format("a {} output gate", enum_name(attention.gate.kind)));
     add_if(!attention.rope, "attention without rotary positions");
-    add_if(attention.rope && attention.rope->fraction != 1.0 &&
+    add_if(!traits.partial_rotation && attention.rope && attention.rope->fraction != 1.0 &&
                attention.rope->kind != spec::RopeKind::kProportional,
            "partial rotation");
-    add_if(attention.q_norm.has_value() != has_qk_norm, has_qk_norm ? "no q/k norm" : "q/k norms");
-    add_if(mlp.limit.has_value(), "a limit in the MLP");
+    add_if(attention.q_norm.has_value() != traits.has_qk_norm,
+           traits.has_qk_norm ? "no q/k norm" : "q/k norms");
+    add_if(attention.q_norm && attention.qk_norm_across_heads != traits.norms_across_heads,
+           traits.norms_across_heads ? "q/k norms of single heads" : "q/k norms across heads");
+    add_if(mlp != nullptr && mlp->limit.has_value(), "a limit in the MLP");
     add_if(attention.num_heads != first.num_heads || attention.num_kv_heads != first.num_kv_heads ||
                attention.head_dim != first.head_dim,
            "other head counts than layer 0");
@@ -167,14 +188,14 @@ void plain_reasons(const spec::ModelSpec& spec, bool has_qk_norm, Reasons& reaso
                canonical_rope(*attention.rope) != canonical_rope(*first.rope),
            "other rotary positions than layer 0");
     add_if(attention.qkv_bias != first.qkv_bias || attention.output_bias != first.output_bias ||
-               mlp != first_mlp,
+               (mlp != nullptr && *mlp != *first_mlp),
            "other biases or another MLP than layer 0");
   }
 }
 
 Json write_plain_decoder(const spec::ModelSpec& spec) {
   const auto& attention = std::get<spec::AttentionSpec>(spec.layers.front().mixer);
-  const auto& mlp = std::get<spec::DenseMlpSpec>(spec.layers.front().mlp);
+  const spec::DenseMlpSpec mlp = dense_or_expert(spec);
   Json json;
   json["vocab_size"] = spec.embedding.vocab_size;
   json["hidden_size"] = spec.hidden_size;

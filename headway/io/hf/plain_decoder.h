@@ -7,6 +7,7 @@
 
 #include "headway/io/hf/family.h"
 #include "headway/io/hf/reasons.h"
+#include "headway/io/hf/rope_config.h"
 
 namespace headway::io {
 
@@ -15,6 +16,7 @@ struct PlainDefaults {
   int64_t max_positions = 2048;
   bool needs_kv_heads = false;  // absent num_key_value_heads is an error instead of num_heads
   bool needs_head_dim = false;  // absent head_dim is an error instead of hidden / heads
+  SingleRope rope;
 };
 
 /// The model with one layer repeated: no windows, no biases, no q/k norms yet.
@@ -34,8 +36,19 @@ void read_model_flags(ConfigReader& config, spec::ModelSpec& model);
 void for_each_attention(spec::ModelSpec& model,
                         const std::function<void(size_t, spec::AttentionSpec&)>& change);
 
-/// Reasons common to the three: anything that differs between layers but the window.
-void plain_reasons(const spec::ModelSpec& spec, bool has_qk_norm, Reasons& reasons);
+/// What sets a family apart from llama.
+struct PlainTraits {
+  bool has_qk_norm = false;
+  bool norms_across_heads = false;  // q/k norms over all heads at once
+  bool partial_rotation = false;
+  bool has_experts = false;  // some MLPs are mixtures: their reasons are the family's to give
+};
+
+/// Reasons common to these families: anything that differs between layers but the window.
+void plain_reasons(const spec::ModelSpec& spec, const PlainTraits& traits, Reasons& reasons);
+inline void plain_reasons(const spec::ModelSpec& spec, bool has_qk_norm, Reasons& reasons) {
+  plain_reasons(spec, PlainTraits{.has_qk_norm = has_qk_norm}, reasons);
+}
 
 /// The keys that read_plain_decoder reads.
 Json write_plain_decoder(const spec::ModelSpec& spec);

@@ -101,7 +101,9 @@ void common_reasons(const spec::ModelSpec& spec, spec::NormWeight norm, Reasons&
     if (layer.layer_scalar) reasons.add_layer(i, "a layer scalar");
     if (const auto* attention = spec::attention_of(layer))
       attention_reasons(i, *attention, reasons);
-    if (!std::get<spec::DenseMlpSpec>(layer.mlp).gated) reasons.add_layer(i, "an MLP without gate");
+    if (!std::visit([](const auto& mlp) { return mlp.gated; }, layer.mlp)) {
+      reasons.add_layer(i, "an MLP without gate");
+    }
   }
 }
 

@@ -6,7 +6,9 @@
 
 #include <fmt/format.h>
 
+#include "headway/base/text_util.h"
 #include "headway/io/hf/family.h"
+#include "headway/io/hf/moe_family.h"
 #include "headway/io/hf/reasons.h"
 #include "headway/io/hf/rope_config.h"
 
@@ -20,8 +22,16 @@ const spec::AttentionSpec& attention_at(const spec::ModelSpec& spec, size_t laye
   return std::get<spec::AttentionSpec>(spec.layers[layer].mixer);
 }
 
-const spec::DenseMlpSpec& mlp_at(const spec::ModelSpec& spec, size_t layer) {
-  return std::get<spec::DenseMlpSpec>(spec.layers[layer].mlp);
+/// The dense MLP of a layer; null for one with experts.
+const spec::DenseMlpSpec* mlp_at(const spec::ModelSpec& spec, size_t layer) {
+  return std::get_if<spec::DenseMlpSpec>(&spec.layers[layer].mlp);
+}
+
+const spec::DenseMlpSpec* first_mlp(const spec::ModelSpec& spec) {
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    if (const auto* mlp = mlp_at(spec, i)) return mlp;
+  }
+  return nullptr;
 }
 
 /// First layer of each type, as both have one set of head counts.
@@ -51,7 +61,6 @@ std::optional<spec::RopeSpec> scaling_of(const spec::AttentionSpec& attention) {
 void layer_reasons(const spec::ModelSpec& spec, size_t i, size_t first_of_type, Reasons& reasons) {
   const spec::AttentionSpec& attention = attention_at(spec, i);
   const spec::AttentionSpec& first = attention_at(spec, first_of_type);
-  const spec::DenseMlpSpec& mlp = mlp_at(spec, i);
   const auto add_if = [&](bool condition, const std::string& feature) {
     if (condition) reasons.add_layer(i, feature);
   };
@@ -66,11 +75,17 @@ void layer_reasons(const spec::ModelSpec& spec, size_t i, size_t first_of_type, 
   add_if(attention.qkv_bias != attention.output_bias ||
              attention.qkv_bias != attention_at(spec, 0).qkv_bias,
          "attention biases on some projections only");
-  add_if(mlp.activation != spec::Activation::kSilu,
-         fmt::format("activation {} (the family's is silu)", enum_name(mlp.activation)));
-  add_if(mlp.intermediate_size != mlp_at(spec, 0).intermediate_size ||
-             mlp.bias != mlp_at(spec, 0).bias,
-         "another MLP width or bias than layer 0");
+  add_if(attention.qk_norm_across_heads, "q/k norms across heads");
+  const auto activation =
+      std::visit([](const auto& held) { return held.activation; }, spec.layers[i].mlp);
+  add_if(activation != spec::Activation::kSilu,
+         fmt::format("activation {} (the family's is silu)", enum_name(activation)));
+  const spec::DenseMlpSpec* mlp = mlp_at(spec, i);
+  if (mlp == nullptr) return;
+  const spec::DenseMlpSpec& common = *first_mlp(spec);
+  add_if(mlp->intermediate_size != common.intermediate_size || mlp->bias != common.bias,
+         "another MLP width or bias than the first");
+  add_if(mlp->bias && first_moe(spec) != nullptr, "biases of dense MLPs beside experts");
 }
 
 std::vector<std::string> inexpressible(const spec::ModelSpec& spec) {
@@ -79,6 +94,17 @@ std::vector<std::string> inexpressible(const spec::ModelSpec& spec) {
   const FirstLayers first = first_layers(spec);
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     layer_reasons(spec, i, attention_at(spec, i).window ? *first.sliding : *first.full, reasons);
+  }
+  if (const spec::MoeSpec* moe = first_moe(spec)) {
+    MoeForm form{.score = moe->router.score,
+                 .expert_bias = moe->router.expert_bias,
+                 .scale = true,
+                 .shared = true,
+                 .limits = true};
+    reasons.add_if(moe->router.score == spec::RouterScore::kSqrtSoftplus,
+                   "a router with sqrtsoftplus scores");
+    if (moe->router.score == spec::RouterScore::kSoftmax) form.normalize = false;
+    moe_reasons(spec, form, reasons);
   }
   if (first.full && first.sliding) {
     const auto full = scaling_of(attention_at(spec, *first.full));
@@ -137,17 +163,34 @@ void write_rope(const spec::ModelSpec& spec, const FirstLayers& first, Json& jso
   json["use_rope_layers"] = rotates_all ? Json::array() : uses;
 }
 
+void write_moe(const spec::MoeSpec& moe, Json& json) {
+  json["moe_num_experts"] = moe.num_experts;
+  json["moe_top_k"] = moe.top_k;
+  json["moe_intermediate_size"] = moe.intermediate_size;
+  json["share_expert_dim"] = moe.shared->intermediate_size;
+  json["moe_router_activation"] = enum_name(moe.router.score);
+  json["moe_router_scaling_factor"] = moe.router.scale;
+  json["use_moe_router_bias"] = moe.router.expert_bias;
+  json["need_fp32_gate"] = true;
+  json["norm_expert_weight"] = moe.router.normalize;
+}
+
 void write_mlp(const spec::ModelSpec& spec, Json& json) {
-  json["use_moe"] = false;
-  json["moe_layers_enum"] = Json::array();
+  std::vector<std::string> sparse;
   json["num_nextn_predict_layers"] = 0;
   json["swiglu_limits"] = Json::array();
   json["swiglu_limits_shared"] = Json::array();
   for (size_t i = 0; i < spec.layers.size(); ++i) {
-    json["swiglu_limits"].push_back(0.0);
-    json["swiglu_limits_shared"].push_back(mlp_at(spec, i).limit.value_or(0.0));
+    const spec::MoeSpec* moe = spec::moe_of(spec.layers[i]);
+    if (moe != nullptr) sparse.push_back(std::to_string(i));
+    const auto shared = moe != nullptr ? moe->shared->limit : mlp_at(spec, i)->limit;
+    json["swiglu_limits"].push_back(moe != nullptr ? moe->limit.value_or(0.0) : 0.0);
+    json["swiglu_limits_shared"].push_back(shared.value_or(0.0));
   }
-  if (mlp_at(spec, 0).bias) json["mlp_bias"] = true;
+  json["use_moe"] = !sparse.empty();
+  json["moe_layers_enum"] = join(sparse, ",");
+  if (const spec::MoeSpec* moe = first_moe(spec)) write_moe(*moe, json);
+  if (first_mlp(spec) != nullptr && first_mlp(spec)->bias) json["mlp_bias"] = true;
 }
 
 Json write(const spec::ModelSpec& spec) {
@@ -155,7 +198,9 @@ Json write(const spec::ModelSpec& spec) {
   Json json;
   json["vocab_size"] = spec.embedding.vocab_size;
   json["hidden_size"] = spec.hidden_size;
-  json["intermediate_size"] = mlp_at(spec, 0).intermediate_size;
+  const spec::DenseMlpSpec* mlp = first_mlp(spec);
+  json["intermediate_size"] =
+      mlp != nullptr ? mlp->intermediate_size : first_moe(spec)->shared->intermediate_size;
   json["num_hidden_layers"] = spec.layers.size();
   write_heads(spec, first, json);
   write_rope(spec, first, json);
@@ -176,21 +221,45 @@ Json write(const spec::ModelSpec& spec) {
   return json;
 }
 
+/// Stacks of experts below `moe`; single experts, as other tools write them, where a folder has
+/// them. A dense layer's names are native.
+std::vector<Rule> moe_rules() {
+  const std::string native = "model.layers.{}.mlp.", disk = "model.layers.{}.";
+  std::vector<Rule> rules = {
+      MapRule{{native + "gate.weight"}, {disk + "moe.gate.weight"}},
+      MapRule{{native + "gate.e_score_correction_bias"}, {disk + "moe.router_bias"}}};
+  for (const std::string part : {"gate_proj.weight", "up_proj.weight", "down_proj.weight"}) {
+    for (const char* where : {"moe.experts.{}.", "moe.{}."}) {
+      rules.push_back(MapRule{{native + "experts.{}." + part},
+                              {disk + where + part},
+                              &kCopy,
+                              /*alternative=*/true});
+    }
+    rules.push_back(MapRule{{native + "experts.{*}." + part}, {disk + "moe." + part}, &kStack});
+    rules.push_back(MapRule{{native + "shared_expert." + part}, {disk + "share_expert." + part}});
+  }
+  return rules;
+}
+
 std::vector<Rule> rules() {
   const char* quantised = "a quantised checkpoint";
-  return {IgnoreRule{"*rotary_emb.inv_freq", "computed from the config"},
-          IgnoreRule{"*.k_proj.k_scale", "scale of a quantised key cache"},
-          IgnoreRule{"*.v_proj.v_scale", "scale of a quantised value cache"},
-          RefuseRule{"*.weight_scale*", quantised},
-          RefuseRule{"*.input_scale", quantised},
-          RefuseRule{"*.weight_packed", quantised}};
+  std::vector<Rule> rules = moe_rules();
+  const std::vector<Rule> rest = {
+      IgnoreRule{"*rotary_emb.inv_freq", "computed from the config"},
+      IgnoreRule{"*.k_proj.k_scale", "scale of a quantised key cache"},
+      IgnoreRule{"*.v_proj.v_scale", "scale of a quantised value cache"},
+      RefuseRule{"*.weight_scale*", quantised},
+      RefuseRule{"*.input_scale", quantised},
+      RefuseRule{"*.weight_packed", quantised}};
+  rules.insert(rules.end(), rest.begin(), rest.end());
+  return rules;
 }
 
 }  // namespace
 
 const Family& step3p5_family() {
   static const Family kFamily{"step3p5", "Step3p5ForCausalLM", step3p5::read, inexpressible, write,
-                              rules};
+                              rules,     /*has_experts=*/true};
   return kFamily;
 }
 

@@ -1,6 +1,7 @@
 // The two halves of family `step3p5`. Not for: other families.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,12 @@ struct Frame {
 /// See Family::read.
 spec::ModelSpec read(ConfigReader& config);
 
+/// The mixture of every layer that has one: moe_layers_enum or mlp_layer_types, and the router,
+/// expert and shared-expert keys.
+std::vector<std::optional<spec::MoeSpec>> read_moe(ConfigReader& config, const Frame& frame);
+
 /// UnsupportedError naming the layers when the config asks for what this build has no layers for:
-/// mixture of experts, next-token prediction, sinks.
+/// next-token prediction, sinks.
 void refuse_unsupported(ConfigReader& config, const Frame& frame);
 
 }  // namespace headway::io::step3p5

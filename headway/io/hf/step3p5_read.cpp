@@ -268,6 +268,7 @@ void read_layers(ConfigReader& config, const Frame& frame, spec::ModelSpec& mode
   const Flags flags = read_flags(config);
   const auto limits = config.per_layer("swiglu_limits_shared", frame.layers, frame.extra, 0.0, 0.0);
   const auto window = config.optional_integer("sliding_window", {1, config::kMaxTokens});
+  const auto mixtures = read_moe(config, frame);
   spec::DenseMlpSpec mlp;
   mlp.intermediate_size = config.required_integer("intermediate_size", {1, config::kMaxWidth});
   mlp.bias = flags.mlp_bias;
@@ -279,7 +280,11 @@ void read_layers(ConfigReader& config, const Frame& frame, spec::ModelSpec& mode
     if (frame.types[i] == kSliding) attention.window = window;
     mlp.limit = limits[i] > 0.0 ? std::optional<double>(limits[i]) : std::nullopt;
     layer.mixer = attention;
-    layer.mlp = mlp;
+    if (mixtures[i]) {
+      layer.mlp = *mixtures[i];
+    } else {
+      layer.mlp = mlp;
+    }
     layer.pre_mixer_norm = layer.pre_mlp_norm = flags.norm;
     model.layers.push_back(std::move(layer));
   }

@@ -17,7 +17,7 @@ import unittest
 PROGRAM = ""
 SOURCE = pathlib.Path()
 # The published family each example can be written as; None: no family holds its features.
-EXPORTS = {"demo": "step3p5", "gemma_like": None, "llama": "llama"}
+EXPORTS = {"demo": "step3p5", "gemma_like": None, "llama": "llama", "moe": None}
 STEPS = 3
 
 
@@ -61,6 +61,8 @@ class Examples(unittest.TestCase):
         lines = (run / "metrics.jsonl").read_text().splitlines()
         metrics = [json.loads(line) for line in lines]
         self.assertEqual(metrics[-1]["step"], STEPS)
+        if example.stem == "moe":
+            self.check_routers(metrics[-1])
         sample = json.loads(headway("generate", "--model", run, "--prompt", "int ",
                                     "--max-new-tokens", 8, "--json").stdout)
         self.assertEqual(len(sample["token_ids"]), 4 + 8)
@@ -89,6 +91,14 @@ class Examples(unittest.TestCase):
         alone = json.loads(headway(*command, "--prompt", wanted[0]["prompt"], "--json").stdout)
         self.assertEqual(json.loads(printed[0])["token_ids"], alone["token_ids"])
         self.assertEqual(json.loads(printed[1])["timing"]["new_tokens"], 40)
+
+    def check_routers(self, line):
+        router = line["router"]
+        self.assertEqual(router["layers"], [1, 2, 3, 4])
+        self.assertTrue(all(load >= 1 for load in router["load"]))
+        self.assertTrue(all(0 < entropy <= 1 for entropy in router["entropy"]))
+        self.assertEqual(router["drop_rate"], [0, 0, 0, 0])
+        self.assertGreater(line["auxiliary_loss"], 0)
 
     def check_rounds(self, run):
         """Rounds on request, as tools/compare_hf.py asks for them."""

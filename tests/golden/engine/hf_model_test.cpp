@@ -1,10 +1,10 @@
 // Hugging Face goldens through the engine: logits, loss, hidden states, every gradient and greedy
 // ids, within each case's own tolerance.
+#include <filesystem>
+
 #include <ATen/Context.h>
 #include <ATen/Functions.h>
 #include <gtest/gtest.h>
-
-#include <filesystem>
 
 #include "headway/base/json.h"
 #include "headway/engine/evaluation_file.h"
@@ -95,7 +95,7 @@ TEST_P(HfGolden, GreedyIdsThroughTheCache) {
 std::vector<Parameter> parameters() {
   std::vector<Parameter> all;
   for (const char* name : {"llama_gqa", "llama_llama3_bias_tied", "mistral_sliding", "qwen3_qknorm",
-                           "step3p5_dense"}) {
+                           "step3p5_dense", "step3p5_moe", "qwen3_moe_mixed", "minimax_m2"}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) all.push_back({name, dtype});
   }
   return all;

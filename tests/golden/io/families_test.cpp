@@ -99,18 +99,24 @@ TEST_P(GoldenFamily, ParametersHoldTheTensors) {
   }
   const LoadReport report = load_parameters(checkpoint, parameters);
   EXPECT_TRUE(report.missing.empty());
-  for (const auto& tensor : spec::tensors(checkpoint.spec)) {
-    for (const auto& segment : tensor.segments) {
-      const auto rows = parameters[tensor.name].narrow(0, segment.begin, segment.rows);
-      EXPECT_TRUE(at::equal(rows, source.load(segment.disk_name).to(c10::kDouble)))
-          << segment.disk_name;
+  for (const Binding& binding : layout(checkpoint.spec, *checkpoint.family)) {
+    std::vector<at::Tensor> rows;
+    for (const NativeTensor& native : binding.native) {
+      rows.push_back(parameters[native.parameter].narrow(0, native.begin, native.shape[0]));
+    }
+    const auto disk = binding.transform->to_disk(rows);
+    ASSERT_EQ(disk.size(), binding.disk.size());
+    for (size_t i = 0; i < disk.size(); ++i) {
+      const std::string& name = binding.disk[i].name;
+      EXPECT_TRUE(at::equal(disk[i], source.load(name).to(c10::kDouble))) << name;
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenFamily,
                          ::testing::Values("llama_gqa", "llama_llama3_bias_tied", "qwen3_qknorm",
-                                           "mistral_sliding", "step3p5_dense"),
+                                           "mistral_sliding", "step3p5_dense", "step3p5_moe",
+                                           "qwen3_moe_mixed", "minimax_m2"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

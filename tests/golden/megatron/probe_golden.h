@@ -25,8 +25,10 @@ inline std::filesystem::path path_of(const std::string& file) {
 
 inline bool is_result(const std::string& name) {
   return name == "out" || name == "bias" || name == "out_fp32" || name == "out_incremental" ||
-         name == "key_cache" || name == "value_cache" || name == "eta" ||
-         name.starts_with("grad") || name.starts_with("aux.") || name.starts_with("clipped.");
+         name == "key_cache" || name == "value_cache" || name == "eta" || name == "routing_map" ||
+         name == "expert_bias_after_update" || name == "local_tokens_per_expert" ||
+         name.starts_with("loss.") || name.starts_with("grad") || name.starts_with("aux.") ||
+         name.starts_with("clipped.");
 }
 
 /// The file without what was recorded of the run, so that nothing can be copied through.

@@ -57,10 +57,11 @@ config::AttentionConfig arbitrary_attention() {
 config::BlockConfig arbitrary_block() {
   config::BlockConfig block;
   block.attention = arbitrary_attention();
-  block.mlp.intermediate_size = *inRange<int64_t>(1, 100);
-  block.mlp.gated = *arbitrary<bool>();
-  block.mlp.bias = *arbitrary<bool>();
-  if (block.mlp.gated && *arbitrary<bool>()) block.mlp.limit = 7.0;
+  config::MlpConfig& mlp = block.mlp.emplace();
+  mlp.intermediate_size = *inRange<int64_t>(1, 100);
+  mlp.gated = *arbitrary<bool>();
+  mlp.bias = *arbitrary<bool>();
+  if (mlp.gated && *arbitrary<bool>()) mlp.limit = 7.0;
   block.norms.placement = *element(config::NormPlacement::kPre, config::NormPlacement::kSandwich);
   if (*arbitrary<bool>())
     block.norms.weight = *element(NormWeight::kZeroCentered, NormWeight::kNone);

@@ -221,7 +221,7 @@ TEST(CheckModel, CodeBuiltConfigsAreHeldToTheRangesToo) {
   BlockConfig block;
   block.attention.num_heads = 2;
   block.attention.head_dim = 4;
-  block.mlp.intermediate_size = 8;
+  block.mlp.emplace().intermediate_size = 8;
   model.blocks["only"] = block;
   Problems problems;
   check_model(model, "model", problems);

@@ -151,7 +151,8 @@ TEST(LoadRun, MissingKeysHaveTheirPath) {
   EXPECT_THAT(lines,
               Contains("model.blocks.a.attention.num_heads: missing; allowed an integer in [1, "
                        "65536] [run.yaml]"));
-  EXPECT_THAT(lines, Contains("model.blocks.a.mlp: missing; allowed a mapping [run.yaml]"));
+  EXPECT_THAT(lines, Contains("model.blocks.a.mlp: missing; allowed a mapping, here or as "
+                              "moe [run.yaml]"));
   EXPECT_THAT(lines,
               Contains("data.train: missing; allowed a list of files or folders [run.yaml]"));
   EXPECT_THAT(lines, Contains("output: missing; allowed a folder [run.yaml]"));

@@ -327,11 +327,15 @@ TEST(Rules, Globs) {
 }
 
 TEST(Rules, LayerNumbers) {
-  EXPECT_EQ(match_layer("m.{}.w", "m.12.w"), "12");
-  EXPECT_EQ(match_layer("m.w", "m.w"), "");
-  for (const char* name : {"m..w", "m.x.w", "m.1.v", "m.1", "m.w"})
-    EXPECT_EQ(match_layer("m.{}.w", name), std::nullopt);
-  EXPECT_EQ(with_layer("m.{}.w", "7"), "m.7.w");
+  using Numbers = std::vector<std::string>;
+  EXPECT_EQ(match_numbers("m.{}.w", "m.12.w"), Numbers{"12"});
+  EXPECT_EQ(match_numbers("m.w", "m.w"), Numbers{});
+  EXPECT_EQ(match_numbers("m.{}.e.{}.w", "m.12.e.7.w"), (Numbers{"12", "7"}));
+  for (const char* name : {"m..w", "m.x.w", "m.1.v", "m.1", "m.w", "m.1.ww", "m.1.e.2.w"})
+    EXPECT_EQ(match_numbers("m.{}.w", name), std::nullopt);
+  EXPECT_EQ(with_numbers("m.{}.w", {"7"}), "m.7.w");
+  EXPECT_EQ(with_numbers("m.{}.e.{}.w", {"7", "30"}), "m.7.e.30.w");
+  EXPECT_EQ(with_star("m.{}.e.{*}.w", 4), "m.{}.e.4.w");
 }
 
 /// A family that keeps gate and up rows in one tensor and renames the norm.

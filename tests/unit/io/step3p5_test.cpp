@@ -130,21 +130,75 @@ TEST(Step3p5, NoPaddingSurvivesARoundTrip) {
   EXPECT_EQ(read_spec(written).embedding.padding_id, std::nullopt);
 }
 
-TEST(Step3p5, MixtureOfExpertsIsNamed) {
+Json moe_config() {
   Json config = step_config();
+  config["use_moe"] = true;
   config["moe_layers_enum"] = "2,3";
-  EXPECT_THAT(unsupported(config), HasSubstr("layer 2 (and 1 more): mixture of experts"));
+  config["moe_num_experts"] = 4;
+  config["moe_top_k"] = 2;
+  config["moe_intermediate_size"] = 8;
+  config["share_expert_dim"] = 12;
+  config["moe_router_scaling_factor"] = 2.5;
+  return config;
+}
+
+std::vector<size_t> sparse_layers(const Json& config) {
+  std::vector<size_t> layers;
+  const spec::ModelSpec spec = read_spec(config);
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    if (spec::moe_of(spec.layers[i]) != nullptr) layers.push_back(i);
+  }
+  return layers;
+}
+
+TEST(Step3p5, LayersWithExpertsByEveryKey) {
+  using testing::ElementsAre;
+  using testing::IsEmpty;
+  Json config = moe_config();
+  EXPECT_THAT(sparse_layers(config), ElementsAre(2, 3));
   config["moe_layers_enum"] = {3};
-  EXPECT_THAT(unsupported(config), HasSubstr("layer 3"));
+  EXPECT_THAT(sparse_layers(config), ElementsAre(3));
   config.erase("moe_layers_enum");
-  EXPECT_THAT(unsupported(config), HasSubstr("layer 1 (and 2 more)"));
+  EXPECT_THAT(sparse_layers(config), ElementsAre(1, 2, 3));
   config["mlp_layer_types"] = {"dense", "dense", "dense", "sparse"};
-  EXPECT_THAT(unsupported(config), HasSubstr("layer 3"));
+  EXPECT_THAT(sparse_layers(config), ElementsAre(3));
   config["mlp_layer_types"] = {"dense", "dense", "dense", "dense"};
-  EXPECT_NO_THROW(read_spec(config));
+  EXPECT_THAT(sparse_layers(config), IsEmpty());
   config.erase("mlp_layer_types");
   config["use_moe"] = false;
-  EXPECT_NO_THROW(read_spec(config));
+  EXPECT_THAT(sparse_layers(config), IsEmpty());
+}
+
+TEST(Step3p5, RouterKeysAreHonoured) {
+  const auto moe_of = [](const Json& config) { return *spec::moe_of(read_spec(config).layers[2]); };
+  Json config = moe_config();
+  spec::MoeSpec moe = moe_of(config);
+  EXPECT_EQ(moe.num_experts, 4);
+  EXPECT_EQ(moe.router.score, spec::RouterScore::kSigmoid);
+  EXPECT_TRUE(moe.router.expert_bias);
+  EXPECT_TRUE(moe.router.normalize);
+  EXPECT_EQ(moe.router.scale, 2.5);
+  EXPECT_EQ(moe.router.bias_update_rate, 0.0);
+  EXPECT_EQ(moe.shared->intermediate_size, 12);
+  config["use_moe_router_bias"] = false;
+  config["norm_expert_weight"] = false;
+  config["swiglu_limits"] = {0, 0, 7.0, 0};
+  config["swiglu_limits_shared"] = {0, 0, 16.0, 0};
+  moe = moe_of(config);
+  EXPECT_FALSE(moe.router.expert_bias);
+  EXPECT_FALSE(moe.router.normalize);
+  EXPECT_EQ(moe.limit, 7.0);
+  EXPECT_EQ(moe.shared->limit, 16.0);
+  config["moe_router_activation"] = "softmax";
+  EXPECT_EQ(moe_of(config).router.score, spec::RouterScore::kSoftmax);
+  config["moe_router_activation"] = "tanh";
+  EXPECT_THAT(config_error(config), HasSubstr("sigmoid | softmax"));
+  config = moe_config();
+  config["n_routed_experts"] = 5;
+  EXPECT_THAT(config_error(config), HasSubstr("n_routed_experts"));
+  config = moe_config();
+  config.erase("share_expert_dim");
+  EXPECT_THAT(config_error(config), HasSubstr("share_expert_dim"));
 }
 
 TEST(Step3p5, NextTokenLayersAreNamedAndTheirEntriesAccepted) {
