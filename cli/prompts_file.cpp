@@ -14,8 +14,7 @@ namespace {
 constexpr int64_t kLargestPromptFile = int64_t{1} << 30;
 constexpr char kKeys[] =
     "prompt, token_ids, max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, "
-    "stop, "
-    "seed, request";
+    "stop, seed, request";
 
 /// One line under way: where it stands and how to complain about it.
 struct Line {
@@ -27,7 +26,8 @@ struct Line {
                       allowed);
   }
   void take(const char* key, int64_t& value) const {
-    uint64_t whole = static_cast<uint64_t>(value);
+    if (!json.contains(key)) return;
+    uint64_t whole = 0;
     take(key, whole);
     if (whole > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
       refuse(key, json[key], "a 63-bit number");

@@ -71,8 +71,8 @@ TEST(StaticContext, PrefillAndDecodeInAnyPiecesEqualTheFullForward) {
       const at::Tensor ids = ids_of(model, 3, 15, 4);
       const at::Tensor want = full_forward(model, ids);
       // One by one, and with pieces of several tokens (Fix-13: causal from the bottom right).
-      for (const std::vector<int64_t>& pieces :
-           {std::vector<int64_t>{7, 1, 1, 1, 1, 1, 3}, {1, 14}, {5, 5, 5}, {15}}) {
+      const std::vector<std::vector<int64_t>> cuts{{7, 1, 1, 1, 1, 1, 3}, {1, 14}, {5, 5, 5}, {15}};
+      for (const std::vector<int64_t>& pieces : cuts) {
         StaticContext context(model, {3, 20, flash});
         poison(context, model);
         EXPECT_LT(largest(run_pieces(context, ids, pieces) - want), kClose);
