@@ -16,7 +16,7 @@ void show(const example::Digits& digits) {
 int run() {
   example::EncoderDecoder model({}, at::kFloat);
   model.parameters().initialise(/*seed=*/1);
-  constexpr int kSteps = 300;
+  constexpr int kSteps = 150;
   const double loss = example::train(model, kSteps, /*seed=*/1);
   std::printf("loss %.4f after %d steps\n", loss, kSteps);
 

@@ -1,6 +1,7 @@
 // Layers of Headway put together as an encoder and a decoder. Not for: training (reverse_task.h).
 #include "model.h"
 
+#include <cmath>
 #include <string>
 
 #include <ATen/Functions.h>

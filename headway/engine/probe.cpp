@@ -202,20 +202,21 @@ struct Module {
   ProbeOutput (*run)(const ProbeInput&);  // null: named by the design, not in this build
 };
 
+/// In the design's order.
 constexpr auto kModules = std::to_array<Module>({
     {"self_attention", probe_attention},
     {"cross_attention", probe_cross_attention},
     {"gpt_model", probe_gpt},
-    {"rope", probe_rope},
+    {"gated_delta_net", nullptr},
     {"gated_delta_rule", probe_gated_delta_rule},
     {"causal_conv1d", probe_causal_conv1d},
     {"gated_rms_norm", probe_gated_rms_norm},
-    {"gated_delta_net", nullptr},
     {"mla", nullptr},
     {"dsa", nullptr},
     {"router", probe_router},
     {"moe_layer", probe_moe_layer},
     {"qk_clip", probe_qk_clip},
+    {"rope", probe_rope},
     {"static_cache", probe_static_cache},
 });
 

@@ -24,7 +24,7 @@ struct ProbeRequest {
   std::optional<at::ScalarType> dtype;  // of inputs, arithmetic and outputs; none = the inputs'
 };
 
-/// The modules of this build: "self_attention | gpt_model | …".
+/// The modules of this build: "self_attention | cross_attention | …".
 std::string probe_modules();
 
 /// Results by name: out, bias, grad_in, grad.<Megatron name>, aux.*, in Megatron's order of axes

@@ -13,7 +13,7 @@ TEST(EncoderDecoder, LearnsToReverseUnseenSequences) {
   EncoderDecoder model({}, at::kFloat);
   model.parameters().initialise(1);
   EXPECT_LT(count_reversed(model, 20, 77), 2);
-  EXPECT_LT(train(model, 300, 1), 0.05);
+  EXPECT_LT(train(model, 150, 1), 0.05);
   EXPECT_GE(count_reversed(model, 100, 77), 98);
 }
 
