@@ -152,8 +152,9 @@ at::Tensor Attention::continue_many(const Heads& heads, const ops::Sequences& se
 }
 
 void QkNorm::check(RealtimeChecks& checks, const at::Tensor& q_THK, const at::Tensor& k_TGK) const {
-  if (q_) checks.head_norm("q after its norm", q_THK, q_->largest_rms());
-  if (k_) checks.head_norm("k after its norm", k_TGK, k_->largest_rms());
+  const auto normed = [this](const at::Tensor& x) { return across_heads_ ? x.flatten(1) : x; };
+  if (q_) checks.head_norm("q after its norm", normed(q_THK), q_->largest_rms());
+  if (k_) checks.head_norm("k after its norm", normed(k_TGK), k_->largest_rms());
 }
 
 void Attention::check_heads(const Heads& heads, int64_t tokens) const {

@@ -7,6 +7,7 @@
 
 #include "headway/io/hf/moe_family.h"
 #include "headway/io/safetensors_writer.h"
+#include "headway/io/shards.h"
 #include "headway/io/tensor_layout.h"
 
 #include "tests/support/io_files.h"
