@@ -6,6 +6,8 @@
 #include <span>
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include "headway/base/content_hash.h"

@@ -1,7 +1,11 @@
 // Tensor-parallel runs recorded from Megatron-LM: our cuts give its ranks' tensors, its ranks'
 // tensors give the whole attention, and every rank computes its part of the whole result.
 // Not for: communication (there is none here).
+#include <algorithm>
 #include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>

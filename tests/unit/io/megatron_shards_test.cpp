@@ -7,6 +7,7 @@
 #include <functional>
 
 #include <ATen/Functions.h>
+#include <c10/util/accumulate.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
