@@ -1,6 +1,7 @@
 // Reads and checks the lines of a prompts file. Not for: running them.
 #include "cli/prompts_file.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "headway/base/error.h"
@@ -12,16 +13,17 @@ namespace headway::cli {
 namespace {
 
 constexpr int64_t kLargestPromptFile = int64_t{1} << 30;
-constexpr char kKeys[] =
-    "prompt, token_ids, max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, "
-    "stop, seed, request";
+const std::vector<std::string> kKeys = {
+    "prompt", "token_ids", "max_new_tokens",     "temperature", "top_k",  "top_p",
+    "min_p",  "stop",      "repetition_penalty", "seed",        "request"};
 
 /// One line under way: where it stands and how to complain about it.
 struct Line {
   std::string where;  // file:number
   const Json& json;
 
-  [[noreturn]] void refuse(const std::string& key, const Json& got, const char* allowed) const {
+  [[noreturn]] void refuse(const std::string& key, const Json& got,
+                           const std::string& allowed) const {
     throw ConfigError("[" + where + "] " + key + " = " + json_summary(got) + ", allowed " +
                       allowed);
   }
@@ -84,8 +86,8 @@ engine::BatchRequest request_of(const Line& line, const engine::LoadedModel& loa
                       ", allowed {\"prompt\": …} or {\"token_ids\": […]}");
   }
   for (const auto& [key, value] : line.json.items()) {
-    if ((std::string(", ") + kKeys + ", ").find(", " + key + ", ") == std::string::npos) {
-      line.refuse(key, value, kKeys);
+    if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end()) {
+      line.refuse(key, value, join(kKeys, ", "));
     }
   }
   engine::BatchRequest request{prompt_of(line, loaded), defaults};

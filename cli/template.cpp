@@ -3,6 +3,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "headway/base/error.h"
 #include "headway/base/file_util.h"
@@ -73,15 +74,14 @@ class LineTemplates {
     }
     const std::string& source = own != nullptr ? own->text() : *standard_;
     if (!newest_ || newest_->source() != source) {
-      newest_.reset();
-      newest_.emplace(source);
+      newest_ = std::make_unique<text::ChatTemplate>(source);
     }
     return *newest_;
   }
 
  private:
   std::optional<std::string> standard_;
-  std::optional<text::ChatTemplate> newest_;
+  std::unique_ptr<text::ChatTemplate> newest_;
 };
 
 Json answer(LineTemplates& templates, const std::string& text, int64_t number) {
