@@ -12,6 +12,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 constexpr const char* kModel = R"(
 model:
@@ -109,18 +110,19 @@ TEST(CheckModel, SectionsCoverTheRotatedPairs) {
   EXPECT_THAT(problems_of({kGlobal + "attention.rope={kind: linear, factor: 2, sections: [3, 3, "
                                      "2], sections_interleaved: true}"}),
               ElementsAre());
-  EXPECT_EQ(problem_with({kGlobal + "attention.rope={sections: [2, 3, 2]}"}),
-            kGlobal +
-                "attention.rope.sections = [2, 3, 2]: allowed three integers >= 0 whose sum is "
-                "half the rotated channels (= 8)");
-  EXPECT_EQ(
-      problem_with({kGlobal + "attention.rope={sections: [2, 3, 3], sections_interleaved: "
-                              "true}"}),
-      kGlobal + "attention.rope.sections = [2, 3, 3]: allowed [3, 3, 2] with sections_interleaved");
+  EXPECT_THAT(
+      problem_with({kGlobal + "attention.rope={sections: [2, 3, 2]}"}),
+      StartsWith(kGlobal + "attention.rope.sections = [2, 3, 2]: allowed three integers >= 0 "
+                           "whose sum is half the rotated channels (= 8)"));
+  EXPECT_THAT(problem_with({kGlobal + "attention.rope={sections: [2, 3, 3], sections_interleaved: "
+                                      "true}"}),
+              StartsWith(kGlobal + "attention.rope.sections = [2, 3, 3]: allowed [3, 3, 2] with "
+                                   "sections_interleaved"));
   EXPECT_EQ(problem_with({kGlobal + "attention.rope={sections_interleaved: true}"}),
             kGlobal + "attention.rope.sections_interleaved = true: allowed only with sections");
-  EXPECT_EQ(problem_with({kGlobal + "attention.rope={kind: yarn, sections: [2, 3, 3]}"}),
-            kGlobal + "attention.rope.kind = yarn: allowed default | linear with sections");
+  EXPECT_THAT(
+      problem_with({kGlobal + "attention.rope={kind: yarn, sections: [2, 3, 3]}"}),
+      StartsWith(kGlobal + "attention.rope.kind = yarn: allowed default | linear with sections"));
 }
 
 TEST(CheckModel, Gates) {
