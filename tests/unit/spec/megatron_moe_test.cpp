@@ -22,7 +22,7 @@ Json arguments() {
 
 ModelSpec model_of(const Json& changes) {
   Json all = arguments();
-  all.update(changes);
+  if (!changes.is_null()) all.update(changes);  // {} is null
   return from_megatron(all);
 }
 
