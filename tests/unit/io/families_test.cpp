@@ -204,7 +204,8 @@ TEST(Families, UnknownKeysAreKeptApart) {
 
 TEST(Families, UnknownFamily) {
   const std::string message = message_of<UnsupportedError>([] { find_family("bert"); });
-  EXPECT_THAT(message, HasSubstr("\"bert\", allowed headway | llama | mistral | qwen3 | step3p5"));
+  EXPECT_THAT(message, HasSubstr("\"bert\", allowed headway | llama | minimax_m2 | mistral | qwen3 "
+                                 "| qwen3_moe | step3p5"));
 }
 
 TEST(Rope, KindsAndTheirValues) {
