@@ -65,7 +65,7 @@ std::optional<double> LogitWatch::max_logit(const nn::Transformer& model) const 
     if (std::isnan(logit) || logit == std::numeric_limits<double>::infinity()) {
       throw NonFiniteError(
           fmt::format("[train] attention logit = {}, allowed a finite number; first in layer {}",
-                      logit, layer));
+                      std::isnan(logit) ? "nan" : "inf", layer));
     }
     largest = std::max(largest, logit);
   });

@@ -7,6 +7,7 @@
 #include <set>
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "headway/ops/internal/arguments.h"

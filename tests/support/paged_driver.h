@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 
 #include "headway/engine/paged_runner.h"
 

@@ -13,6 +13,8 @@
 #include "headway/nn/transformer.h"
 #include "headway/ops/tensor_memory.h"
 
+#include "headway/base/error.h"
+
 #include "tests/support/tensors.h"
 #include "tests/support/tiny_specs.h"
 
@@ -101,6 +103,10 @@ TEST(RecomputeProperty, NoBitOfLossOrGradientsChanges) {
         if (type != at::kFloat && n % 3 != turn) continue;
         const NamedPlan& plan = all[n];
         SCOPED_TRACE(name + " " + c10::toString(type) + " " + plan.name);
+        if (plan.plan.chunk_layers > 0 && spec::moe_of(spec.layers[0]) != nullptr) {
+          EXPECT_THROW(model.set_recompute(plan.plan), UnsupportedError);
+          continue;
+        }
         model.set_recompute(plan.plan);
         const auto got = train(model, cu);
         ASSERT_EQ(got.size(), want.size());

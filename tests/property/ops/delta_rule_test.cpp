@@ -9,6 +9,8 @@
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
+#include "headway/ops/kernel_table.h"
+
 #include "tests/support/numeric_gradient.h"
 #include "tests/support/tensors.h"
 
