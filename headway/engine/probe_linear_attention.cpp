@@ -99,9 +99,9 @@ double number(const ProbeInput& input, const std::string& key, double preset) {
   return given.get<double>();
 }
 
-bool truth(const ProbeInput& input, const std::string& key) {
+bool truth(const ProbeInput& input, const std::string& key, bool preset) {
   const Json given = option(input, key);
-  if (given.is_null()) return false;
+  if (given.is_null()) return preset;
   if (given.is_boolean()) return given.get<bool>();
   if (given.is_number_integer() && (given == 0 || given == 1)) return given == 1;
   throw ConfigError("[probe] " + key + " = " + json_summary(given) + ", allowed true | false");
@@ -132,7 +132,7 @@ ProbeOutput probe_gated_delta_rule(const ProbeInput& input) {
   at::Tensor initial;
   if (probe.has("initial_state")) initial = probe.leaf("initial_state", 4);
   ops::DeltaRuleOptions options;
-  options.l2_norm = truth(input, "l2norm") || truth(input, "l2");
+  options.l2_norm = truth(input, "l2norm", truth(input, "l2", true));  // upstream's default
   options.l2_eps = number(input, "eps", 1e-6);
   options.scale = number(input, "scale", 1 / std::sqrt(static_cast<double>(q.size(3))));
   const int64_t batch = q.size(0), length = q.size(1);
@@ -177,7 +177,7 @@ ProbeOutput probe_gated_rms_norm(const ProbeInput& input) {
   options.gate = word<ops::NormGate>(input, "op",
                                      {{"gated_rmsnorm_silu", ops::NormGate::kSilu},
                                       {"gated_rmsnorm_sigmoid", ops::NormGate::kSigmoid}});
-  if (truth(input, "zero_centered")) options.flavour = ops::NormFlavour::kZeroCentered;
+  if (truth(input, "zero_centered", false)) options.flavour = ops::NormFlavour::kZeroCentered;
   probe.output("out", ops::gated_rms_norm(x, z, weight, options));
   return probe.finish();
 }

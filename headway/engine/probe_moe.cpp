@@ -259,7 +259,16 @@ ProbeOutput probe_router(const ProbeInput& input) {
   run();
   add_losses(out, setup, order, valid);
   differentiate(out, input, setup, run);
-  differentiate_losses(out, input, setup, run);
+  // Upstream attaches the z-loss to the logits that the balance losses read: differentiating the
+  // sum of the losses meets it a second time on the way back through those.
+  spec::MoeSpec attached = setup.moe;
+  if (!attached.router.losses.empty()) attached.router.z_loss *= 2;
+  const nn::Router losses_only(attached, nn::ParameterScope(setup.parameters, setup.scope));
+  differentiate_losses(out, input, setup, [&]() -> Pass {
+    nn::RoutingRecord record;
+    losses_only.forward({order.pack(setup.hidden), sequences, &record}, valid);
+    return {at::Tensor(), record.take_loss()};
+  });
   return out;
 }
 
