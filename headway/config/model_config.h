@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "headway/base/json.h"
+#include "headway/config/gated_delta_net_config.h"
 #include "headway/config/model_parts.h"
 
 namespace headway::config {
@@ -107,7 +108,8 @@ struct AttentionConfig {
 };
 
 struct BlockConfig {
-  AttentionConfig attention;
+  std::optional<AttentionConfig> attention;  // this or gated_delta_net
+  std::optional<GatedDeltaNetConfig> gated_delta_net;
   MlpConfig mlp;
   NormsOverride norms;
   bool layer_scalar = false;
@@ -115,7 +117,9 @@ struct BlockConfig {
 
   template <class V>
   static void fields(V& v) {
-    v.field("attention", &BlockConfig::attention, "the mixer", Rule().required());
+    v.field("attention", &BlockConfig::attention, "the mixer, unless it is gated_delta_net");
+    v.field("gated_delta_net", &BlockConfig::gated_delta_net,
+            "a mixer whose state does not grow with the tokens");
     v.field("mlp", &BlockConfig::mlp, "the feed-forward part", Rule().required());
     v.field("norms", &BlockConfig::norms, "differences from model.norms");
     v.field("layer_scalar", &BlockConfig::layer_scalar,

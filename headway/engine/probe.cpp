@@ -139,6 +139,17 @@ void ProbeInput::check_surplus(const std::set<std::string>& used) const {
   }
 }
 
+std::string ProbeInput::name_in_file(const spec::TensorSpec& parameter,
+                                     const spec::ModelSpec& spec,
+                                     const std::string& prefix) const {
+  const bool linear =
+      parameter.layer >= 0 && spec::attention_of(spec.layers.at(parameter.layer)) == nullptr;
+  const auto cut = [&](const std::string& name) { return name.substr(prefix.size()); };
+  const std::string fused = io::megatron_fused_name(parameter.name, linear);
+  const bool is_fused = !fused.empty() && has(std::string(kParameter) + cut(fused));
+  return cut(is_fused ? fused : io::megatron_name(parameter.name));
+}
+
 void ProbeInput::load(nn::Parameters& parameters, const spec::ModelSpec& spec,
                       const std::string& scope, const std::string& prefix,
                       std::set<std::string> used) const {
@@ -146,8 +157,7 @@ void ProbeInput::load(nn::Parameters& parameters, const spec::ModelSpec& spec,
   for (size_t i = 0; i < parameters.specs().size(); ++i) {
     const std::string& name = parameters.specs()[i].name;
     if (!name.starts_with(scope)) continue;
-    const std::string file_name =
-        std::string(kParameter) + io::megatron_name(name).substr(prefix.size());
+    const std::string file_name = std::string(kParameter) + name_in_file(parameters.specs()[i], spec, prefix);
     at::Tensor target = parameters.tensors()[i];
     const at::Tensor given = reordered(tensor(file_name), name, spec, false);
     if (given.sizes() != target.sizes()) {
@@ -168,8 +178,7 @@ void ProbeInput::add_gradients(ProbeOutput& out, const nn::Parameters& parameter
     const std::string& name = parameters.specs()[i].name;
     const at::Tensor& grad = parameters.tensors()[i].grad();
     if (!name.starts_with(scope) || !grad.defined()) continue;
-    out["grad." + io::megatron_name(name).substr(prefix.size())] =
-        reordered(grad, name, spec, true);
+    out["grad." + name_in_file(parameters.specs()[i], spec, prefix)] = reordered(grad, name, spec, true);
   }
 }
 
@@ -193,7 +202,7 @@ constexpr auto kModules = std::to_array<Module>({
     {"gated_delta_rule", probe_gated_delta_rule},
     {"causal_conv1d", probe_causal_conv1d},
     {"gated_rms_norm", probe_gated_rms_norm},
-    {"gated_delta_net", nullptr},
+    {"gated_delta_net", probe_gated_delta_net},
     {"cross_attention", probe_cross_attention},
     {"mla", nullptr},
     {"dsa", nullptr},

@@ -56,6 +56,11 @@ class ProbeInput {
   std::optional<int64_t> integer(const std::string& key, int64_t least, int64_t most) const;
 
  private:
+  /// A parameter's name in the file, without `prefix`: upstream's, or where that stands alone in a
+  /// fused projection, its name there.
+  std::string name_in_file(const spec::TensorSpec& parameter, const spec::ModelSpec& spec,
+                           const std::string& prefix) const;
+
   const ProbeRequest& request_;
   at::ScalarType dtype_;
 };
@@ -66,6 +71,7 @@ ProbeOutput probe_gpt(const ProbeInput& input);
 ProbeOutput probe_qk_clip(const ProbeInput& input);
 ProbeOutput probe_rope(const ProbeInput& input);
 ProbeOutput probe_static_cache(const ProbeInput& input);
+ProbeOutput probe_gated_delta_net(const ProbeInput& input);
 
 /// B sequences of S tokens each; packed ones are one of B = 1.
 struct ProbeBatch {

@@ -105,7 +105,7 @@ std::vector<std::string> why_not(const Checkpoint& checkpoint, const Family& fam
     const ReadConfig read = read_config(family, *original, "config.json");
     if (canonical_spec(read.spec) == canonical_spec(checkpoint.spec)) return {};
   }
-  return family.inexpressible(checkpoint.spec);
+  return reasons_against(family, checkpoint.spec);
 }
 
 ConvertReport convert(const fs::path& source_folder, const fs::path& target,

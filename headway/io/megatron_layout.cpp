@@ -31,6 +31,11 @@ constexpr auto kLayerNames = std::to_array<NamePair>({
     {"mixer.out.", "self_attention.linear_proj."},
     {"mixer.q_norm.", "self_attention.q_layernorm."},
     {"mixer.k_norm.", "self_attention.k_layernorm."},
+    {"mixer.in.", "self_attention.in_proj."},
+    {"mixer.conv.", "self_attention.conv1d."},
+    {"mixer.dt_bias", "self_attention.dt_bias"},
+    {"mixer.A_log", "self_attention.A_log"},
+    {"mixer.norm.", "self_attention.out_norm."},
     {"mixer.sinks", "self_attention.core_attention.softmax_offset"},
     {"mlp.up.", "mlp.linear_fc1."},
     {"mlp.down.", "mlp.linear_fc2."},
@@ -106,6 +111,25 @@ std::string megatron_name(const std::string& parameter) {
   if (dot == std::string::npos) return renamed(parameter, kLayerNames);
   return "decoder." + parameter.substr(0, dot + 1) +
          renamed(std::string_view(parameter).substr(dot + 1), kLayerNames);
+}
+
+std::string megatron_fused_name(const std::string& parameter, bool linear) {
+  const size_t dot = parameter.find('.', kLayers.size());
+  if (!parameter.starts_with(kLayers) || dot == std::string::npos) return {};
+  const std::string rest = parameter.substr(dot + 1);
+  const size_t end = rest.find('.');
+  const std::string norm = rest.substr(0, end);
+  if (end == std::string::npos) return {};
+  std::string projection;
+  if (norm == "pre_mixer_norm") {
+    projection = linear ? "self_attention.in_proj" : "self_attention.linear_qkv";
+  } else if (norm == "pre_mlp_norm") {
+    projection = "mlp.linear_fc1";
+  } else {
+    return {};
+  }
+  return "decoder." + parameter.substr(0, dot + 1) + projection + ".layer_norm_" +
+         rest.substr(end + 1);
 }
 
 int64_t interleaved_layer(const std::string& parameter) {

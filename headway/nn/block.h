@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "headway/nn/attention.h"
+#include "headway/nn/gated_delta_net.h"
 #include "headway/nn/mixer.h"
 #include "headway/nn/mlp.h"
 #include "headway/nn/norm.h"
@@ -14,7 +15,7 @@
 
 namespace headway::nn {
 
-using Mixer = std::variant<Attention>;
+using Mixer = std::variant<Attention, GatedDeltaNet>;
 using Mlp = std::variant<DenseMlp>;
 
 /// What a block needs besides the stream.

@@ -64,12 +64,18 @@ int64_t ModelState::bytes() const {
   return total;
 }
 
+namespace {
+
+LayerState empty_state(const spec::AttentionSpec& attention) { return KvCache(attention); }
+LayerState empty_state(const spec::GatedDeltaNetSpec& mixer) { return DeltaState(mixer); }
+
+}  // namespace
+
 ModelState make_state(const spec::ModelSpec& spec) {
   ModelState state;
   for (const spec::LayerSpec& layer : spec.layers) {
-    state.layers.push_back(std::visit(
-        [](const spec::AttentionSpec& attention) -> LayerState { return KvCache(attention); },
-        layer.mixer));
+    state.layers.push_back(
+        std::visit([](const auto& mixer) { return empty_state(mixer); }, layer.mixer));
   }
   return state;
 }

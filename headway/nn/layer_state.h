@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "headway/nn/delta_state.h"
 #include "headway/spec/model_spec.h"
 
 namespace headway::nn {
@@ -45,7 +46,7 @@ class KvCache {
 };
 
 /// Closed set, like spec::MixerSpec: one alternative per mixer that keeps something.
-using LayerState = std::variant<KvCache>;
+using LayerState = std::variant<KvCache, DeltaState>;
 
 /// State of one sequence through the whole stack.
 struct ModelState {

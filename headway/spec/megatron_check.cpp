@@ -28,6 +28,7 @@ class Checker {
     check_layer_lists();
     check_positions();
     check_megatron_runtime(c_, path_, problems_);
+    check_megatron_linear(c_, path_, problems_, unsupported_);
     refuse_missing();
   }
 

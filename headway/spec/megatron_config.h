@@ -13,6 +13,7 @@
 #include "headway/base/field_rule.h"
 #include "headway/base/json.h"
 #include "headway/config/model_parts.h"
+#include "headway/spec/megatron_linear.h"
 
 namespace headway::spec {
 
@@ -253,7 +254,11 @@ struct MegatronRuntime {
   }
 };
 
-struct MegatronConfig : MegatronStack, MegatronAttention, MegatronRotary, MegatronRuntime {
+struct MegatronConfig : MegatronStack,
+                        MegatronAttention,
+                        MegatronRotary,
+                        MegatronLinear,
+                        MegatronRuntime {
   bool operator==(const MegatronConfig&) const = default;
 
   int64_t query_groups() const { return num_query_groups.value_or(num_attention_heads); }
@@ -265,6 +270,7 @@ struct MegatronConfig : MegatronStack, MegatronAttention, MegatronRotary, Megatr
     MegatronStack::visit(v);
     MegatronAttention::visit(v);
     MegatronRotary::visit(v);
+    MegatronLinear::visit(v);
     MegatronRuntime::visit(v);
   }
 };

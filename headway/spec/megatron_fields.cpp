@@ -35,7 +35,6 @@ struct Switch {
 };
 /// Anything but null, false, 0 or "" asks for a feature that is missing.
 constexpr auto kSwitches = std::to_array<Switch>({
-    {"experimental_attention_variant", "Gated DeltaNet and sparse attention"},
     {"num_moe_experts", "mixture of experts"},
     {"test_mode", "the q/k consistency check"},
     {"heterogeneous_block_specs", "heterogeneous block specs"},
@@ -134,7 +133,7 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "fp4_recipe",
     "fp4_param",
     "first_last_layers_bf16",
-    // details of multi-latent, sparse and linear attention
+    // details of multi-latent and sparse attention
     "q_lora_rank",
     "kv_lora_rank",
     "qk_head_dim",
@@ -154,12 +153,6 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "dsa_indexer_rotate_activation",
     "dsa_indexer_loss_coeff",
     "dsa_indexer_use_sparse_loss",
-    "linear_attention_freq",
-    "linear_conv_kernel_dim",
-    "linear_key_head_dim",
-    "linear_value_head_dim",
-    "linear_num_key_heads",
-    "linear_num_value_heads",
     // details of experts, multi-token prediction and QK-Clip
     "moe_ffn_hidden_size",
     "moe_layer_freq",

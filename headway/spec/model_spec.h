@@ -12,12 +12,14 @@
 #include <vector>
 
 #include "headway/base/enum_table.h"
+#include "headway/config/gated_delta_net_config.h"
 #include "headway/config/model_parts.h"
 
 namespace headway::spec {
 
 // The parts that hold nothing derived are shared with the config structs, as are their enums.
 using config::Activation;
+using config::DeltaGate;
 using config::GateInit;
 using config::GateKind;
 using config::MaskKind;
@@ -28,6 +30,7 @@ using config::RopeLayout;
 using config::ScaleRounding;
 using config::SinkKind;
 using DenseMlpSpec = config::MlpConfig;
+using GatedDeltaNetSpec = config::GatedDeltaNetConfig;
 using GateSpec = config::GateConfig;
 using InitSpec = config::InitConfig;
 using NormSpec = config::NormConfig;
@@ -56,7 +59,7 @@ struct AttentionSpec {
 };
 
 /// Closed sets: adding a mixer or MLP kind makes every incomplete std::visit fail to compile.
-using MixerSpec = std::variant<AttentionSpec>;
+using MixerSpec = std::variant<AttentionSpec, GatedDeltaNetSpec>;
 using MlpSpec = std::variant<DenseMlpSpec>;
 
 /// One decoder block, in order:

@@ -22,12 +22,15 @@ void check_mixer(const AttentionSpec& attention, const std::string& path, Proble
   check_optional_norm(attention.k_norm, path + ".k_norm", problems);
 }
 
+void check_mixer(const GatedDeltaNetSpec& mixer, const std::string& path, Problems& problems) {
+  config::check_gated_delta_net(mixer, path, problems);
+}
+
 void check_layer(const LayerSpec& layer, const std::string& path, Problems& problems) {
   const std::string mixer(VariantNames<MixerSpec>::kNames[layer.mixer.index()]);
   const std::string mlp(VariantNames<MlpSpec>::kNames[layer.mlp.index()]);
-  std::visit(
-      [&](const AttentionSpec& held) { check_mixer(held, path + ".mixer." + mixer, problems); },
-      layer.mixer);
+  std::visit([&](const auto& held) { check_mixer(held, path + ".mixer." + mixer, problems); },
+             layer.mixer);
   std::visit(
       [&](const DenseMlpSpec& held) { config::check_mlp(held, path + ".mlp." + mlp, problems); },
       layer.mlp);

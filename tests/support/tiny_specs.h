@@ -24,6 +24,10 @@ spec::ModelSpec tiny_gemma();
 /// heads, interleaved rope, plain MLP, a layer without rope.
 spec::ModelSpec tiny_odd();
 
+/// Gated DeltaNet layers of every kind (head ratios, widths, convolution biases and activations,
+/// gates, doubled beta) beside a full one.
+spec::ModelSpec tiny_hybrid();
+
 struct NamedSpec {
   std::string name;
   spec::ModelSpec spec;

@@ -110,6 +110,17 @@ const Family& find_family(std::string_view model_type) {
                                      shorten(model_type), join(names, " | ")));
 }
 
+std::vector<std::string> reasons_against(const Family& family, const spec::ModelSpec& spec) {
+  Reasons reasons;
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    if (!family.has_linear_attention && spec::attention_of(spec.layers[i]) == nullptr) {
+      reasons.add_layer(i, "Gated DeltaNet");
+    }
+  }
+  const auto lines = reasons.lines();
+  return lines.empty() ? family.inexpressible(spec) : lines;
+}
+
 ReadConfig read_config(const Family& family, const Json& config, const std::string& file) {
   ConfigReader reader(config, file);
   ReadConfig result;
@@ -133,7 +144,7 @@ Json export_config(const Family& family, const spec::ModelSpec& spec, const Expo
     result[dtype] = hints.dtype;
     return result;
   }
-  if (const auto reasons = family.inexpressible(spec); !reasons.empty()) {
+  if (const auto reasons = reasons_against(family, spec); !reasons.empty()) {
     throw UnsupportedError(
         fmt::format("[export] family {} = cannot hold {}", family.name, join(reasons, "; ")));
   }
@@ -159,12 +170,13 @@ spec::ModelSpec canonical_spec(spec::ModelSpec spec) {
   spec.rope_precision = spec::RopePrecision::kFloat32;
   for (spec::LayerSpec& layer : spec.layers) {
     layer.block.clear();
-    auto& attention = std::get<spec::AttentionSpec>(layer.mixer);
-    attention.gate = {.kind = attention.gate.kind};
-    attention.dropout = 0.0;
-    if (attention.rope) attention.rope = canonical_rope(*attention.rope);
-    if (is_default_scale(attention.scale, attention.head_dim)) {
-      attention.scale = default_scale(attention.head_dim);
+    auto* attention = std::get_if<spec::AttentionSpec>(&layer.mixer);
+    if (attention == nullptr) continue;
+    attention->gate = {.kind = attention->gate.kind};
+    attention->dropout = 0.0;
+    if (attention->rope) attention->rope = canonical_rope(*attention->rope);
+    if (is_default_scale(attention->scale, attention->head_dim)) {
+      attention->scale = default_scale(attention->head_dim);
     }
   }
   return spec;

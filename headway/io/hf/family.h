@@ -26,6 +26,7 @@ struct Family {
   Json (*write)(const spec::ModelSpec& spec);
   /// Differences between native tensor names and this family's; other names are the same.
   std::vector<Rule> (*rules)();
+  bool has_linear_attention = false;  // inexpressible and write know Gated DeltaNet layers
 };
 
 const Family& headway_family();
@@ -36,6 +37,9 @@ const Family& step3p5_family();
 
 /// By model_type; UnsupportedError listing the known ones.
 const Family& find_family(std::string_view model_type);
+
+/// inexpressible(spec), after kinds of layers that the family's functions do not know at all.
+std::vector<std::string> reasons_against(const Family& family, const spec::ModelSpec& spec);
 
 /// `config.json` of a family as a checked spec. `file` names it in messages.
 struct ReadConfig {

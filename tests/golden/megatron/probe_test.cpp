@@ -72,9 +72,13 @@ std::vector<Case> cases() {
        {"rotary_base_per_layer", "scalar_base", "base_per_layer_partial_gate", "no_rope_freq"}) {
     all.push_back({"gpt_model", std::string("gpt_") + name});
   }
+  for (const char* name : {"gdn_basic", "gdn_conv_bias", "gdn_two_chunks"}) {
+    all.push_back({"gated_delta_net", name});
+  }
   for (const char* name : {"gdn_rule_chunks", "gdn_rule_initial_state"}) {
     all.push_back({"gated_delta_rule", name});
   }
+  all.push_back({"gpt_model", "hybrid_gdn_dense"});
   all.push_back({"rope", "rope_tables"});
   all.push_back({"rope", "rope_apply"});
   all.push_back({"rope", "rope_packed_cp"});
