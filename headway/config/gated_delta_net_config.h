@@ -16,7 +16,8 @@ inline constexpr int64_t kMaxConvSize = 64;
 /// What the output norm is multiplied with, of the logits z.
 enum class DeltaGate { kSilu, kSigmoid, kGeluTanh, kGelu, kRelu };
 
-/// q, k, v <- act(conv(q | k | v)); S <- e^g S + k (β(v - Sᵀ e^g k))ᵀ; out = W(norm(Sᵀq) ∘ gate(z)).
+/// q, k, v <- act(conv(q | k | v)); S <- e^g S + k (β(v - Sᵀ e^g k))ᵀ; out = W(norm(Sᵀq) ∘
+/// gate(z)).
 struct GatedDeltaNetConfig {
   int64_t num_key_heads = 0;    // G
   int64_t num_value_heads = 0;  // H, a multiple of G

@@ -139,8 +139,7 @@ void ProbeInput::check_surplus(const std::set<std::string>& used) const {
   }
 }
 
-std::string ProbeInput::name_in_file(const spec::TensorSpec& parameter,
-                                     const spec::ModelSpec& spec,
+std::string ProbeInput::name_in_file(const spec::TensorSpec& parameter, const spec::ModelSpec& spec,
                                      const std::string& prefix) const {
   const bool linear =
       parameter.layer >= 0 && spec::attention_of(spec.layers.at(parameter.layer)) == nullptr;
@@ -157,7 +156,8 @@ void ProbeInput::load(nn::Parameters& parameters, const spec::ModelSpec& spec,
   for (size_t i = 0; i < parameters.specs().size(); ++i) {
     const std::string& name = parameters.specs()[i].name;
     if (!name.starts_with(scope)) continue;
-    const std::string file_name = std::string(kParameter) + name_in_file(parameters.specs()[i], spec, prefix);
+    const std::string file_name =
+        std::string(kParameter) + name_in_file(parameters.specs()[i], spec, prefix);
     at::Tensor target = parameters.tensors()[i];
     const at::Tensor given = reordered(tensor(file_name), name, spec, false);
     if (given.sizes() != target.sizes()) {
@@ -178,7 +178,8 @@ void ProbeInput::add_gradients(ProbeOutput& out, const nn::Parameters& parameter
     const std::string& name = parameters.specs()[i].name;
     const at::Tensor& grad = parameters.tensors()[i].grad();
     if (!name.starts_with(scope) || !grad.defined()) continue;
-    out["grad." + name_in_file(parameters.specs()[i], spec, prefix)] = reordered(grad, name, spec, true);
+    out["grad." + name_in_file(parameters.specs()[i], spec, prefix)] =
+        reordered(grad, name, spec, true);
   }
 }
 

@@ -64,8 +64,7 @@ ProbeOutput probe_gated_delta_net(const ProbeInput& input) {
   const int64_t length = hidden.size(0), batch = hidden.size(1);
   const at::Tensor packed_TD = hidden.transpose(0, 1).reshape({batch * length, -1});
   const at::Tensor normed_TD = norm ? norm->forward(packed_TD) : packed_TD;
-  const at::Tensor out_TD =
-      mixer.forward({normed_TD, ops::equal_sequences(batch, length)}).out_TD;
+  const at::Tensor out_TD = mixer.forward({normed_TD, ops::equal_sequences(batch, length)}).out_TD;
   ProbeOutput out;
   out["out"] = out_TD.unflatten(0, {batch, length}).transpose(0, 1);
   if (!input.has("cotangent")) return out;

@@ -40,8 +40,8 @@ at::Tensor qkv_to_megatron(const at::Tensor& ours, const QkvHeads& heads);
 std::string megatron_name(const std::string& parameter);
 
 /// The name of a layer's norm where upstream fuses it with the projection behind it (Transformer
-/// Engine: "…self_attention.in_proj.layer_norm_weight"), for the mixer's norm that of a linear layer
-/// if `linear`; "" for every other parameter.
+/// Engine: "…self_attention.in_proj.layer_norm_weight"), for the mixer's norm that of a linear
+/// layer if `linear`; "" for every other parameter.
 std::string megatron_fused_name(const std::string& parameter, bool linear);
 
 /// Layer whose self-attention projects by `parameter`, whose rows are therefore interleaved; -1 for

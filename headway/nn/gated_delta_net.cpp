@@ -85,9 +85,8 @@ at::Tensor GatedDeltaNet::convolve(const at::Tensor& qkv_TC, const MixerInput& i
   ops::CausalConvInputs in{qkv_TC, conv_C1W_.squeeze(1), conv_bias_C_, {}};
   DeltaState* state = state_of(input);
   if (state != nullptr) in.initial_state_NPC = state->gather_inputs(qkv_TC);
-  const auto result =
-      ops::causal_conv1d(in, input.sequences,
-                         fused ? ops::ConvActivation::kSilu : ops::ConvActivation::kNone);
+  const auto result = ops::causal_conv1d(
+      in, input.sequences, fused ? ops::ConvActivation::kSilu : ops::ConvActivation::kNone);
   if (state != nullptr) state->scatter_inputs(result.final_state_NPC);
   return fused ? result.out_TC
                : ops::activation(result.out_TC, activation_of(spec_.conv_activation));
@@ -104,8 +103,8 @@ at::Tensor GatedDeltaNet::mix(const Parts& parts, const at::Tensor& qkv_TC,
                                 parts.beta_TH,
                                 {}};
   if (DeltaState* state = state_of(input)) {
-    return ops::gated_delta_step(in, state->states_MHKV(qkv_TC), state->slots(),
-                                 input.sequences, rule_);
+    return ops::gated_delta_step(in, state->states_MHKV(qkv_TC), state->slots(), input.sequences,
+                                 rule_);
   }
   return ops::gated_delta_rule(in, input.sequences, rule_).out_THV;
 }

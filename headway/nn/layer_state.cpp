@@ -1,9 +1,9 @@
 // Key/value storage of a layer between calls. Not for: attending to it.
 #include "headway/nn/layer_state.h"
 
-#include <ATen/Functions.h>
-
 #include <algorithm>
+
+#include <ATen/Functions.h>
 
 #include "headway/base/error.h"
 

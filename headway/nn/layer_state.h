@@ -2,12 +2,12 @@
 // Not for: parameters or training.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <optional>
 #include <variant>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "headway/nn/delta_state.h"
 #include "headway/spec/model_spec.h"

@@ -58,8 +58,8 @@ void add_mixer(const GatedDeltaNetSpec& mixer, const CostOptions& options, Cost&
                          2.0 * static_cast<double>(multiply(widths.conv, mixer.conv_size));
   cost.decode_attention_flops = cost.attention_flops;
   const int64_t wide = std::max<int64_t>(options.element_bytes, sizeof(float));
-  const int64_t inputs = multiply(multiply(widths.conv, mixer.conv_size - 1),
-                                  options.element_bytes);
+  const int64_t inputs =
+      multiply(multiply(widths.conv, mixer.conv_size - 1), options.element_bytes);
   cost.state_bytes_fixed = add(multiply(state, wide), inputs);
 }
 

@@ -111,7 +111,8 @@ ModelSpec resolve(const config::ModelConfig& model, int64_t vocab_size) {
     spec.rope_per_layer = true;
     for (size_t i = 0; i < spec.layers.size(); ++i) {
       auto* attention = std::get_if<AttentionSpec>(&spec.layers[i].mixer);
-      if (attention && attention->rope) attention->rope->base = (*model.rotary_base_per_layer)[i].value();
+      if (attention && attention->rope)
+        attention->rope->base = (*model.rotary_base_per_layer)[i].value();
     }
   }
   validate(spec);

@@ -10,8 +10,8 @@ namespace headway::spec {
 
 DeltaWidths::DeltaWidths(const GatedDeltaNetSpec& spec)
     : keys(checked_mul<ConfigError>(spec.num_key_heads, spec.key_head_dim, "gated_delta_net")),
-      values(checked_mul<ConfigError>(spec.num_value_heads, spec.value_head_dim,
-                                      "gated_delta_net")),
+      values(
+          checked_mul<ConfigError>(spec.num_value_heads, spec.value_head_dim, "gated_delta_net")),
       conv(checked_add<ConfigError>(checked_mul<ConfigError>(2, keys, "gated_delta_net"), values,
                                     "gated_delta_net")) {}
 

@@ -5,6 +5,7 @@
 
 #include "headway/base/error.h"
 #include "headway/base/text_util.h"
+#include "headway/spec/block_spec.h"
 #include "headway/spec/megatron_config.h"
 
 namespace headway::spec {
@@ -13,6 +14,15 @@ namespace {
 std::optional<std::string> variant_of(const MegatronConfig& config) {
   return config.experimental_attention_variant ? config.experimental_attention_variant
                                                : config.linear_attention_type;
+}
+
+/// What the pattern of block_spec.h reads.
+BlockArguments block_of(const MegatronConfig& config) {
+  BlockArguments block;
+  block.num_layers = config.num_layers;
+  block.experimental_attention_variant = variant_of(config);
+  block.linear_attention_freq = config.linear_attention_freq;
+  return block;
 }
 
 class Checker {
@@ -31,11 +41,11 @@ class Checker {
                           "the value of experimental_attention_variant");
     }
     if (*variant == "dsa" || *variant == "dsv4_hybrid" || *variant == "gdn2") {
-      unsupported_.push_back(fmt::format("{} = {}: that variant is not in this build", at,
-                                         *variant));
+      unsupported_.push_back(
+          fmt::format("{} = {}: that variant is not in this build", at, *variant));
       return;
     }
-    if (*variant != "gated_delta_net" && *variant != "gdn") {
+    if (!is_linear_attention_variant(variant)) {
       problems_.add(at, fmt::format("{}: Invalid experimental attention variant; allowed "
                                     "gated_delta_net | gdn",
                                     shorten(*variant)));
@@ -47,47 +57,31 @@ class Checker {
 
  private:
   void check_frequency() {
-    const std::string at = join_path(path_, "linear_attention_freq");
-    const Json& given = c_.linear_attention_freq;
-    if (given.is_array()) {
-      if (static_cast<int64_t>(given.size()) != c_.num_layers) {
-        problems_.add(at, fmt::format("{} entries: Invalid length of linear_attention_pattern; "
-                                      "allowed num_layers (= {})",
-                                      given.size(), c_.num_layers));
-      }
-      for (const Json& entry : given) {
-        if (entry.is_number_integer() && (entry == 0 || entry == 1)) continue;
-        problems_.add(at, fmt::format("entry {}: Invalid linear_attention_freq; allowed 0 | 1",
-                                      json_summary(entry)));
-        return;
-      }
-      return;
+    try {
+      get_linear_attention_pattern(block_of(c_));
+    } catch (const ConfigError& error) {
+      problems_.add(join_path(path_, "linear_attention_freq"), error.what());
     }
-    if (given.is_number_integer() && given > 0) return;
-    problems_.add(at, fmt::format("{}: Invalid linear_attention_freq; allowed an integer >= 1 or a "
-                                  "list of 0 | 1, one a layer",
-                                  json_summary(given)));
   }
 
   void check_heads() {
     const auto divisible = [&](std::string_view field, int64_t value, int64_t by,
                                std::string_view of) {
       if (value % by == 0) return;
-      problems_.add(join_path(path_, field), fmt::format("{} = {}: allowed a multiple of {} (= {})",
-                                                         field, value, of, by));
+      problems_.add(join_path(path_, field),
+                    fmt::format("{} = {}: allowed a multiple of {} (= {})", field, value, of, by));
     };
     divisible("linear_num_value_heads", c_.linear_num_value_heads, c_.linear_num_key_heads,
               "linear_num_key_heads");
     const int64_t ranks = c_.tensor_model_parallel_size;
-    divisible("linear_num_key_heads", c_.linear_num_key_heads, ranks,
-              "tensor_model_parallel_size");
+    divisible("linear_num_key_heads", c_.linear_num_key_heads, ranks, "tensor_model_parallel_size");
     divisible("linear_num_value_heads", c_.linear_num_value_heads, ranks,
               "tensor_model_parallel_size");
     if (c_.normalization == MegatronNorm::kLayer) {
-      unsupported_.push_back(
-          fmt::format("{} = LayerNorm: an output norm of linear attention other than RMSNorm is not "
-                      "in this build",
-                      join_path(path_, "normalization")));
+      unsupported_.push_back(fmt::format(
+          "{} = LayerNorm: an output norm of linear attention other than RMSNorm is not "
+          "in this build",
+          join_path(path_, "normalization")));
     }
   }
 
@@ -105,10 +99,8 @@ void check_megatron_linear(const MegatronConfig& config, const std::string& path
 }
 
 bool layer_is_linear(const MegatronConfig& config, int64_t layer_number) {
-  if (!variant_of(config)) return false;
-  const Json& given = config.linear_attention_freq;
-  if (given.is_array()) return given.at(layer_number - 1) == 1;
-  return layer_number % given.get<int64_t>() != 0;
+  if (!is_linear_attention_variant(variant_of(config))) return false;
+  return get_linear_attention_pattern(block_of(config)).at(layer_number - 1) == 1;
 }
 
 GatedDeltaNetSpec megatron_delta_net(const MegatronConfig& config) {

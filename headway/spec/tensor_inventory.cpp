@@ -196,10 +196,10 @@ void collect_mixer(Collector& out, const ModelSpec& spec, const GatedDeltaNetSpe
   out.vector("mixer.A_log", heads, "linear_attn.A_log", {InitKind::kLogUniform, 1.0, 16.0},
              ShardAxis::kRows);
   out.norm(mixer.norm, "mixer.norm", mixer.value_head_dim, "linear_attn.norm");
-  out.projection("mixer.out", widths.values,
-                 {{"weight", spec.hidden_size, "linear_attn.out_proj", normal(residual_std(spec)),
-                   false}},
-                 ShardAxis::kColumns);
+  out.projection(
+      "mixer.out", widths.values,
+      {{"weight", spec.hidden_size, "linear_attn.out_proj", normal(residual_std(spec)), false}},
+      ShardAxis::kColumns);
 }
 
 void collect_mlp(Collector& out, const ModelSpec& spec, const DenseMlpSpec& mlp) {

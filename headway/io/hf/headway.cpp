@@ -28,7 +28,7 @@ std::vector<Rule> rules() { return {}; }
 }  // namespace
 
 const Family& headway_family() {
-  static const Family kFamily{"headway", "HeadwayForCausalLM",          read, inexpressible, write,
+  static const Family kFamily{"headway", "HeadwayForCausalLM",         read, inexpressible, write,
                               rules,     /*has_linear_attention=*/true};
   return kFamily;
 }

@@ -58,7 +58,8 @@ class DeltaNetShards : public testing::Test {
   }
 
   std::string file_name(const std::string& parameter) const {
-    return io::megatron_name(parameter).substr(std::string("decoder.layers.0.self_attention.").size());
+    return io::megatron_name(parameter).substr(
+        std::string("decoder.layers.0.self_attention.").size());
   }
   /// The norm in front of the mixer, which Megatron fuses into in_proj.
   at::Tensor normed() const {
@@ -103,8 +104,7 @@ TEST_F(DeltaNetShards, SegmentsSplitByThemselvesAndOutputsAddUp) {
                               recorded_.at(prefix + "grad." + file_name(tensor.name)), 1e-10));
     }
   }
-  EXPECT_TRUE(
-      test::close(total, recorded_.at("out").transpose(0, 1).flatten(0, 1), 1e-10));
+  EXPECT_TRUE(test::close(total, recorded_.at("out").transpose(0, 1).flatten(0, 1), 1e-10));
 }
 
 TEST_F(DeltaNetShards, HeadsMustBeDivisible) {

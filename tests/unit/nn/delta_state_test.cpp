@@ -52,9 +52,8 @@ TEST(DeltaState, SlotsOfManySequencesEqualThemAlone) {
     *slots = {2};
     std::vector<at::Tensor> of_a{mixer.run(a.narrow(0, 0, 5), ops::equal_sequences(1, 5), &state)};
     *slots = {2, 0};
-    at::Tensor out =
-        mixer.run(at::cat({a.narrow(0, 5, 1), b.narrow(0, 0, 4)}), ops::packed_sequences({0, 1, 5}),
-                  &state);
+    at::Tensor out = mixer.run(at::cat({a.narrow(0, 5, 1), b.narrow(0, 0, 4)}),
+                               ops::packed_sequences({0, 1, 5}), &state);
     of_a.push_back(out.narrow(0, 0, 1));
     std::vector<at::Tensor> of_b{out.narrow(0, 1, 4)};
     *slots = {0, -1, 2};

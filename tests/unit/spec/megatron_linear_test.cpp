@@ -94,9 +94,9 @@ TEST(MegatronLinear, Rules) {
   EXPECT_THAT(config({{"linear_attention_freq", Json::array({1, 0})}}),
               HasSubstr("Invalid length of linear_attention_pattern"));
   EXPECT_THAT(config({{"linear_attention_freq", Json::array({1, 0, 2, 0, 1, 1})}}),
-              HasSubstr("entry 2"));
+              HasSubstr("Invalid linear_attention_freq[2]"));
   EXPECT_THAT(config({{"linear_attention_freq", Json::array({1, 0, true, 0, 1, 1})}}),
-              HasSubstr("entry true"));
+              HasSubstr("Invalid linear_attention_freq[2]"));
   EXPECT_THAT(config({{"linear_num_value_heads", 5}}),
               HasSubstr("allowed a multiple of linear_num_key_heads (= 2)"));
   EXPECT_THAT(config({{"linear_attention_type", "gdn"}}),
