@@ -49,7 +49,7 @@ std::vector<Binding> layout(const spec::ModelSpec& spec, const Family& family) {
   const std::vector<NativeTensor> natives = native_tensors(spec);
   std::map<std::string, const NativeTensor*> unbound;
   for (const NativeTensor& native : natives) unbound[native.name] = &native;
-  const std::vector<Rule> rules = family.rules();
+  const std::vector<Rule> rules = family.rules_for(spec);
   std::vector<Binding> bindings;
   for (const NativeTensor& native : natives) {
     if (!unbound.contains(native.name)) continue;

@@ -16,7 +16,8 @@ namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> kFamilies = {
-      &headway_family(), &llama_family(), &mistral_family(), &qwen3_family(), &step3p5_family()};
+      &headway_family(),      &llama_family(),      &mistral_family(), &qwen3_family(),
+      &qwen3_5_text_family(), &qwen3_next_family(), &step3p5_family()};
   return kFamilies;
 }
 

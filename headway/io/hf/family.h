@@ -27,12 +27,20 @@ struct Family {
   /// Differences between native tensor names and this family's; other names are the same.
   std::vector<Rule> (*rules)();
   bool has_linear_attention = false;  // inexpressible and write know Gated DeltaNet layers
+  /// Set where rules depend on head counts; then it gives all of them.
+  std::vector<Rule> (*rules_of)(const spec::ModelSpec& spec) = nullptr;
+
+  std::vector<Rule> rules_for(const spec::ModelSpec& spec) const {
+    return rules_of != nullptr ? rules_of(spec) : rules();
+  }
 };
 
 const Family& headway_family();
 const Family& llama_family();
 const Family& mistral_family();
 const Family& qwen3_family();
+const Family& qwen3_5_text_family();
+const Family& qwen3_next_family();
 const Family& step3p5_family();
 
 /// By model_type; UnsupportedError listing the known ones.

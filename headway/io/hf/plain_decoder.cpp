@@ -108,7 +108,7 @@ spec::ModelSpec read_plain_decoder(ConfigReader& config, const PlainDefaults& de
   spec::LayerSpec layer;
   layer.block = "full_attention";
   spec::AttentionSpec attention = read_attention(config, model.hidden_size, defaults);
-  attention.rope = read_single_rope(config, model.max_positions);
+  attention.rope = read_single_rope(config, model.max_positions, defaults.rope);
   layer.mixer = attention;
   spec::DenseMlpSpec mlp;
   mlp.intermediate_size = config.required_integer("intermediate_size", width);

@@ -7,6 +7,7 @@
 
 #include "headway/io/hf/family.h"
 #include "headway/io/hf/reasons.h"
+#include "headway/io/hf/rope_config.h"
 
 namespace headway::io {
 
@@ -15,6 +16,7 @@ struct PlainDefaults {
   int64_t max_positions = 2048;
   bool needs_kv_heads = false;  // absent num_key_value_heads is an error instead of num_heads
   bool needs_head_dim = false;  // absent head_dim is an error instead of hidden / heads
+  SingleRope rope;
 };
 
 /// The model with one layer repeated: no windows, no biases, no q/k norms yet.

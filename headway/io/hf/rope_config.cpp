@@ -66,7 +66,9 @@ void read_kind(ConfigReader& rope, const RopeDefaults& defaults, RopeSpec& resul
 }
 
 /// Whole heads only: `partial_rotary_factor` would be ignored or crash in the reference.
-void require_full_rotation(ConfigReader& config, std::string_view key, const RopeSpec& rope) {
+void require_full_rotation(ConfigReader& config, std::string_view key, const RopeSpec& rope,
+                           const SingleRope& family) {
+  if (family.partial) return;
   if (rope.fraction != 1.0 && rope.kind != RopeKind::kProportional) {
     config.problem_text(key, "partial_rotary_factor below 1 is not part of this family");
   }
@@ -96,8 +98,10 @@ RopeSpec read_rope(ConfigReader& rope, const RopeDefaults& defaults) {
   return result;
 }
 
-RopeSpec read_single_rope(ConfigReader& config, int64_t max_positions) {
+RopeSpec read_single_rope(ConfigReader& config, int64_t max_positions, const SingleRope& family) {
   RopeDefaults defaults;
+  defaults.base = family.base;
+  defaults.fraction = family.fraction;
   defaults.base = config.number("rope_theta", defaults.base);
   defaults.fraction = config.number("partial_rotary_factor", defaults.fraction);
   defaults.max_positions = static_cast<double>(max_positions);
@@ -112,17 +116,17 @@ RopeSpec read_single_rope(ConfigReader& config, int64_t max_positions) {
     result = read_rope(*parameters, defaults);
     defaults.base = result->base;
     defaults.fraction = result->fraction;
-    require_full_rotation(config, "rope_parameters", *result);
+    require_full_rotation(config, "rope_parameters", *result, family);
   }
   if (scaling && config.find("rope_scaling")->size() > 0) {
     const RopeSpec other = read_rope(*scaling, defaults);
-    require_full_rotation(config, "rope_scaling", other);
+    require_full_rotation(config, "rope_scaling", other, family);
     if (result && *result != other) {
       config.problem_text("rope_scaling", "differs from rope_parameters; keep one of the two");
     }
     result = other;
   }
-  if (!result) require_full_rotation(config, "partial_rotary_factor", plain);
+  if (!result) require_full_rotation(config, "partial_rotary_factor", plain, family);
   return result.value_or(plain);
 }
 

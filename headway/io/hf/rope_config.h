@@ -22,9 +22,17 @@ struct RopeDefaults {
 /// compare equal. `dynamic` and `longrope` are UnsupportedErrors, other unknown kinds problems.
 spec::RopeSpec read_rope(ConfigReader& rope, const RopeDefaults& defaults);
 
-/// The rope of a family that has one for all layers and rotates whole heads. `rope_parameters` and
-/// `rope_scaling` may both stand there if they say the same.
-spec::RopeSpec read_single_rope(ConfigReader& config, int64_t max_positions);
+/// What a family with one rope for all layers assumes, and whether it may rotate part of a head.
+struct SingleRope {
+  double base = 10000.0;
+  double fraction = 1.0;
+  bool partial = false;
+};
+
+/// The rope of a family that has one for all layers. `rope_parameters` and `rope_scaling` may both
+/// stand there if they say the same.
+spec::RopeSpec read_single_rope(ConfigReader& config, int64_t max_positions,
+                                const SingleRope& family = {});
 
 /// `rope_scaling` of published configs: null for the plain kind.
 Json rope_scaling_json(const spec::RopeSpec& rope);

@@ -94,8 +94,8 @@ TEST_P(HfGolden, GreedyIdsThroughTheCache) {
 
 std::vector<Parameter> parameters() {
   std::vector<Parameter> all;
-  for (const char* name : {"llama_gqa", "llama_llama3_bias_tied", "mistral_sliding", "qwen3_qknorm",
-                           "step3p5_dense"}) {
+  for (const char* name : {"llama_gqa", "llama_llama3_bias_tied", "mistral_sliding", "qwen3_5_text",
+                           "qwen3_next_dense", "qwen3_qknorm", "step3p5_dense"}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) all.push_back({name, dtype});
   }
   return all;

@@ -27,6 +27,7 @@ class GoldenFamily : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(GoldenFamily, BothSpellingsAreOneModel) {
+  if (!fs::exists(folder() / "config_alt.json")) GTEST_SKIP() << "the case has one spelling";
   const ReadConfig a = read("config.json");
   const ReadConfig b = read("config_alt.json");
   EXPECT_EQ(spec::diff(a.spec, b.spec), std::vector<std::string>{});
@@ -97,12 +98,14 @@ TEST_P(GoldenFamily, ParametersHoldTheTensors) {
   for (const auto& tensor : spec::tensors(checkpoint.spec)) {
     parameters[tensor.name] = at::full(tensor.shape, -7.0, at::TensorOptions().dtype(c10::kDouble));
   }
+  const auto bindings = layout(checkpoint.spec, *checkpoint.family);
+  const NativeReader native(source, bindings);
   const LoadReport report = load_parameters(checkpoint, parameters);
   EXPECT_TRUE(report.missing.empty());
   for (const auto& tensor : spec::tensors(checkpoint.spec)) {
     for (const auto& segment : tensor.segments) {
       const auto rows = parameters[tensor.name].narrow(0, segment.begin, segment.rows);
-      EXPECT_TRUE(at::equal(rows, source.load(segment.disk_name).to(c10::kDouble)))
+      EXPECT_TRUE(at::equal(rows, native.read(segment.disk_name).to(c10::kDouble)))
           << segment.disk_name;
     }
   }
@@ -110,7 +113,8 @@ TEST_P(GoldenFamily, ParametersHoldTheTensors) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenFamily,
                          ::testing::Values("llama_gqa", "llama_llama3_bias_tied", "qwen3_qknorm",
-                                           "mistral_sliding", "step3p5_dense"),
+                                           "mistral_sliding", "qwen3_5_text", "qwen3_next_dense",
+                                           "step3p5_dense"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
