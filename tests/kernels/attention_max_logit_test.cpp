@@ -13,6 +13,7 @@
 #include "headway/base/error.h"
 #include "headway/ops/kernel_table.h"
 
+#include "tests/support/message_of.h"
 #include "tests/support/tensors.h"
 #include "tests/support/tolerance.h"
 
@@ -127,12 +128,7 @@ TEST(MaxLogit, RunsRepeatAndNanIsSeen) {
 
 template <class E>
 std::string error(const at::Tensor& q, const at::Tensor& k, const Case& c) {
-  try {
-    ops::attention_max_logit(q, k, sequences_of(c), options_of(c));
-  } catch (const E& caught) {
-    return caught.what();
-  }
-  return "nothing of this kind thrown";
+  return testing_support::message_of<E>([&] { ops::attention_max_logit(q, k, sequences_of(c), options_of(c)); });
 }
 
 TEST(MaxLogit, Errors) {

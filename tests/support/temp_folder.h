@@ -11,6 +11,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "tests/support/message_of.h"
+
 namespace headway::testing_support {
 
 class TempFolder {
@@ -47,17 +49,6 @@ class TempFolder {
 inline std::string read_bytes(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-/// Text of the E that `action` throws; a complaint if it throws nothing. Other errors pass through.
-template <class E, class F>
-std::string message_of(F&& action) {
-  try {
-    action();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "(nothing was thrown)";
 }
 
 }  // namespace headway::testing_support

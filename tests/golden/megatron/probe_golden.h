@@ -12,6 +12,8 @@
 #include "headway/engine/probe.h"
 #include "headway/io/safetensors_file.h"
 
+#include "tests/support/message_of.h"
+
 namespace headway::engine {
 
 struct Case {
@@ -55,12 +57,7 @@ inline void expect_close(const std::string& name, const at::Tensor& got, const a
 
 template <class E>
 std::string error_of(const ProbeRequest& request) {
-  try {
-    probe(request);
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing of this kind thrown";
+  return testing_support::message_of<E>([&] { probe(request); });
 }
 
 }  // namespace headway::engine

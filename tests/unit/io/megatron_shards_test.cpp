@@ -13,11 +13,14 @@
 
 #include "headway/base/error.h"
 
+#include "tests/support/message_of.h"
+
 namespace headway::io {
 namespace {
 
 using spec::GateKind;
 using ::testing::HasSubstr;
+using testing_support::message_of;
 
 struct Case {
   QkvHeads heads;
@@ -198,16 +201,6 @@ TEST(MegatronShards, HeadGatedShardsInARowAreNotTheWholeMatrix) {
   EXPECT_TRUE(at::equal(at::cat({attention_shard(other, plain, {2, 0}).at("linear_qkv.weight"),
                                  attention_shard(other, plain, {2, 1}).at("linear_qkv.weight")}),
                         other.at("linear_qkv.weight")));
-}
-
-template <class E>
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing of this kind thrown";
 }
 
 TEST(MegatronShards, WrongSplitFilesAreRefused) {

@@ -12,6 +12,7 @@
 
 #include "headway/base/error.h"
 
+#include "tests/support/message_of.h"
 #include "tests/support/naive_attention.h"
 #include "tests/support/numeric_gradient.h"
 #include "tests/support/tensors.h"
@@ -20,6 +21,7 @@ namespace headway::nn {
 namespace {
 
 using testing::HasSubstr;
+using testing_support::message_of;
 
 spec::CrossAttentionSpec odd_spec() {
   spec::CrossAttentionSpec spec;
@@ -216,37 +218,27 @@ TEST(CrossAttention, AnalyticGradientsAreTheNumericOnes) {
   EXPECT_TRUE(test::gradients_agree(function, inputs, 14));
 }
 
-template <class E, class F>
-std::string error(F run) {
-  try {
-    run();
-  } catch (const E& caught) {
-    return caught.what();
-  }
-  return "nothing of this kind thrown";
-}
-
 TEST(CrossAttention, Errors) {
   const Layer layer(odd_spec());
   const CrossAttention& module = *layer.module;
   const at::Tensor x = at::ones({4, 12}, at::kDouble), states = at::ones({6, 10}, at::kDouble);
   const auto two = ops::packed_sequences({0, 2, 4});
   const auto keys = ops::packed_sequences({0, 2, 6});
-  EXPECT_THAT(error<ShapeError>([&] { module.context({}, keys); }),
+  EXPECT_THAT(message_of<ShapeError>([&] { module.context({}, keys); }),
               HasSubstr("key_value_states = undefined"));
-  EXPECT_THAT(error<ShapeError>([&] { module.forward(x, two, {}); }),
+  EXPECT_THAT(message_of<ShapeError>([&] { module.forward(x, two, {}); }),
               HasSubstr("key_value_states = undefined"));
-  EXPECT_THAT(error<ShapeError>([&] {
+  EXPECT_THAT(message_of<ShapeError>([&] {
                 module.context(at::ones({6, 12}, at::kDouble), keys);
               }),
               HasSubstr("key_value_states has 2 axes, the last of 12, allowed [tokens, 10]"));
-  EXPECT_THAT(error<ShapeError>([&] { module.context(states, two); }), HasSubstr("cu_q"));
+  EXPECT_THAT(message_of<ShapeError>([&] { module.context(states, two); }), HasSubstr("cu_q"));
   const CrossContext context = module.context(states, keys);
-  EXPECT_THAT(error<ShapeError>([&] {
+  EXPECT_THAT(message_of<ShapeError>([&] {
                 module.forward(x, ops::packed_sequences({0, 4}), context);
               }),
               HasSubstr("cu_k has 3 boundaries"));
-  EXPECT_THAT(error<ShapeError>([&] {
+  EXPECT_THAT(message_of<ShapeError>([&] {
                 module.forward(at::ones({4, 10}, at::kDouble), two, context);
               }),
               HasSubstr("hidden_states"));

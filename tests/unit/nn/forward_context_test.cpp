@@ -12,10 +12,13 @@
 #include "headway/base/error.h"
 #include "headway/nn/transformer.h"
 
+#include "tests/support/message_of.h"
 #include "tests/support/tiny_specs.h"
 
 namespace headway::nn {
 namespace {
+
+using testing_support::message_of;
 
 constexpr int64_t kTokens = 12;
 
@@ -137,16 +140,6 @@ TEST(ForwardContext, EqualAxesAreOrdinaryPositionsBitForBit) {
   EXPECT_GT(distance(run(runs, context), want), 1e-6);
 }
 
-template <class E>
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing of this kind thrown";
-}
-
 TEST(ForwardContext, PositionsOfThreeAxesAreChecked) {
   using testing::HasSubstr;
   Transformer plain = make([](auto&) {});
@@ -155,14 +148,14 @@ TEST(ForwardContext, PositionsOfThreeAxesAreChecked) {
   });
   ForwardContext context;
   context.positions_3T = at::zeros({3, kTokens}, at::kLong);
-  EXPECT_THAT(error_of<ShapeError>([&] { run(plain, context); }),
+  EXPECT_THAT(message_of<ShapeError>([&] { run(plain, context); }),
               HasSubstr("with rope.sections (= none)"));
   context.positions_3T = at::zeros({2, kTokens}, at::kLong);
-  EXPECT_THAT(error_of<ShapeError>([&] { run(model, context); }), HasSubstr("int64 [3, 12]"));
+  EXPECT_THAT(message_of<ShapeError>([&] { run(model, context); }), HasSubstr("int64 [3, 12]"));
   context.positions_3T = at::full({3, kTokens}, -1, at::kLong);
-  EXPECT_THAT(error_of<ShapeError>([&] { run(model, context); }), HasSubstr("from -1 to -1"));
+  EXPECT_THAT(message_of<ShapeError>([&] { run(model, context); }), HasSubstr("from -1 to -1"));
   context.positions_3T = at::full({3, kTokens}, int64_t{1} << 40, at::kLong);
-  EXPECT_THAT(error_of<ShapeError>([&] { run(model, context); }), HasSubstr("allowed 0 to"));
+  EXPECT_THAT(message_of<ShapeError>([&] { run(model, context); }), HasSubstr("allowed 0 to"));
 }
 
 TEST(ForwardContext, LayersWithoutACausalMaskSeeLaterTokens) {
@@ -184,7 +177,7 @@ TEST(ForwardContext, LayersWithoutACausalMaskSeeLaterTokens) {
   ModelState state = make_state(open.spec());
   ForwardOptions options;
   options.state = &state;
-  EXPECT_THAT(error_of<UnsupportedError>([&] {
+  EXPECT_THAT(message_of<UnsupportedError>([&] {
                 open.forward(at::zeros({3}, at::kLong), ops::equal_sequences(1, 3), options);
               }),
               testing::HasSubstr("mask = none: a state holds no keys of later tokens"));

@@ -13,6 +13,7 @@
 #include "headway/base/error.h"
 #include "headway/io/megatron_layout.h"
 
+#include "tests/support/message_of.h"
 #include "tests/support/tensors.h"
 
 namespace headway::nn {
@@ -21,6 +22,7 @@ namespace {
 using testing::DoubleNear;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing_support::message_of;
 
 std::vector<double> etas_of(const std::vector<double>& max, int64_t groups, QkClip clip = {}) {
   return clip_etas(at::tensor(max, at::kDouble), static_cast<int64_t>(max.size()), groups, clip);
@@ -218,16 +220,6 @@ TEST(QkClip, ShardsOfAnyRankAreSlicesOfTheClippedWhole) {
   }
 }
 
-template <class E, class F>
-std::string error(F run) {
-  try {
-    run();
-  } catch (const E& caught) {
-    return caught.what();
-  }
-  return "nothing of this kind thrown";
-}
-
 TEST(QkClip, ErrorsAndTheTrackerIsResetInEveryCase) {
   const spec::ModelSpec model = model_of(layouts()[0]);
   Parameters parameters(model, at::kFloat, at::kCPU);
@@ -237,33 +229,33 @@ TEST(QkClip, ErrorsAndTheTrackerIsResetInEveryCase) {
     clip_qk(attention, parameters, "layers.0.mixer.", with);
   };
   attention.max_logit().set(at::ones({4}));
-  EXPECT_THAT(error<ConfigError>([&] { clip(std::nullopt); }),
+  EXPECT_THAT(message_of<ConfigError>([&] { clip(std::nullopt); }),
               HasSubstr("qk_clip option needs to be enabled"));
-  EXPECT_THAT(error<ShapeError>([&] { clip(QkClip{}); }),
+  EXPECT_THAT(message_of<ShapeError>([&] { clip(QkClip{}); }),
               HasSubstr("current_max_attn_logits is None"));
   for (const at::Tensor& wrong : {at::ones({3}), at::ones({2, 2})}) {
     attention.max_logit().set(wrong);
-    EXPECT_THAT(error<ShapeError>([&] { clip(QkClip{}); }), HasSubstr("allowed [4]"));
+    EXPECT_THAT(message_of<ShapeError>([&] { clip(QkClip{}); }), HasSubstr("allowed [4]"));
     EXPECT_FALSE(attention.max_logit().value().defined());
   }
-  EXPECT_THAT(error<NonFiniteError>([&] { etas_of({1, NAN, 1, 1}, 4); }), HasSubstr("[1] = nan"));
-  EXPECT_THAT(error<NonFiniteError>([&] { etas_of({INFINITY}, 1); }), HasSubstr("[0] = inf"));
-  EXPECT_THAT(error<ShapeError>([&] { etas_of({1, 1, 1}, 2); }), HasSubstr("num_query_groups"));
+  EXPECT_THAT(message_of<NonFiniteError>([&] { etas_of({1, NAN, 1, 1}, 4); }), HasSubstr("[1] = nan"));
+  EXPECT_THAT(message_of<NonFiniteError>([&] { etas_of({INFINITY}, 1); }), HasSubstr("[0] = inf"));
+  EXPECT_THAT(message_of<ShapeError>([&] { etas_of({1, 1, 1}, 2); }), HasSubstr("num_query_groups"));
   for (const double threshold : {0.0, -1.0, (double)NAN, (double)INFINITY}) {
-    EXPECT_THAT(error<ConfigError>([&] {
+    EXPECT_THAT(message_of<ConfigError>([&] {
                   etas_of({1}, 1, {threshold, 0.5});
                 }),
                 HasSubstr("qk_clip_threshold"));
   }
   for (const double alpha : {-0.1, 1.1, (double)NAN}) {
-    EXPECT_THAT(error<ConfigError>([&] {
+    EXPECT_THAT(message_of<ConfigError>([&] {
                   etas_of({1}, 1, {100, alpha});
                 }),
                 HasSubstr("qk_clip_alpha"));
   }
   LatentHeads absorbed{2, 4, 2, 4, true};
   EXPECT_THAT(
-      error<ConfigError>([&] {
+      message_of<ConfigError>([&] {
         latent_key_factors(absorbed, {1, 1}, 0.5);
       }),
       HasSubstr("not supported when cache_mla_latents is enabled and absorption is active"));

@@ -13,6 +13,7 @@
 #include "headway/base/error.h"
 #include "headway/nn/transformer.h"
 
+#include "tests/support/message_of.h"
 #include "tests/support/tensors.h"
 #include "tests/support/tiny_specs.h"
 
@@ -20,19 +21,10 @@ namespace headway::nn {
 namespace {
 
 using testing::HasSubstr;
+using testing_support::message_of;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-template <class E>
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing of this kind thrown";
-}
 
 TEST(RealtimeChecks, ValuesThatAreNotFiniteAreCountedAndPlaced) {
   for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16}) {

@@ -10,6 +10,8 @@
 #include "headway/base/error.h"
 #include "headway/ops/attention.h"
 
+#include "tests/support/message_of.h"
+
 namespace headway::ops {
 namespace {
 
@@ -69,12 +71,7 @@ TEST(RelativeBias, ASharedBiasGetsTheGradientOfBothLayers) {
 
 template <class E>
 std::string error_of(const at::Tensor& table, const RelativeBiasOptions& options) {
-  try {
-    relative_bias(table, 3, 3, options);
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing of this kind thrown";
+  return testing_support::message_of<E>([&] { relative_bias(table, 3, 3, options); });
 }
 
 TEST(RelativeBias, Errors) {

@@ -7,6 +7,8 @@
 #include "headway/base/error.h"
 #include "headway/spec/megatron.h"
 
+#include "tests/support/message_of.h"
+
 namespace headway::spec {
 namespace {
 
@@ -28,12 +30,7 @@ ModelSpec model_of(const Json& changes) {
 
 template <class E>
 std::string error_of(const Json& changes) {
-  try {
-    model_of(changes);
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing of this kind thrown";
+  return testing_support::message_of<E>([&] { model_of(changes); });
 }
 
 std::vector<bool> sparse(const ModelSpec& model) {
