@@ -99,7 +99,12 @@ class ModelChecker {
     if (block.norms != NormsOverride{}) {
       check_norm(norm_of(model_.norms, block.norms), path + ".norms", problems_);
     }
-    check_attention(block.attention, path + ".attention");
+    check_mixer(block, path);
+    check_feed_forward(block, path);
+  }
+
+  /// One feed-forward part a block.
+  void check_feed_forward(const BlockConfig& block, const std::string& path) {
     if (block.mlp) check_mlp(*block.mlp, path + ".mlp", problems_);
     if (block.moe) check_moe(*block.moe, path + ".moe", problems_);
     if (block.mlp && block.moe) problems_.add(path + ".moe", "not allowed beside mlp");
@@ -107,6 +112,19 @@ class ModelChecker {
     if (!block.mlp && !block.moe && !silent) {
       problems_.add(path + ".mlp", "missing; allowed a mapping, here or as moe");
     }
+  }
+
+  /// One mixer a block.
+  void check_mixer(const BlockConfig& block, const std::string& path) {
+    const std::string attention = path + ".attention", delta = path + ".gated_delta_net";
+    if (block.attention) check_attention(*block.attention, attention);
+    if (block.gated_delta_net) check_gated_delta_net(*block.gated_delta_net, delta, problems_);
+    if (block.attention && block.gated_delta_net) {
+      problems_.add(delta, "not allowed beside attention");
+    }
+    if (block.attention || block.gated_delta_net) return;
+    if (problems_.touches(attention) || problems_.touches(delta)) return;
+    problems_.add(attention, "missing; allowed a mapping, here or as gated_delta_net");
   }
 
   void check_attention(const AttentionConfig& attention, const std::string& path) {
@@ -192,7 +210,8 @@ class ModelChecker {
     for (size_t i = 0; i < std::min(bases.size(), names.size()); ++i) {
       const auto block = model_.blocks.find(names[i]);
       if (block == model_.blocks.end()) continue;
-      const bool rotates = block->second.attention.rope.has_value();
+      const auto& attention = block->second.attention;
+      const bool rotates = attention && attention->rope;
       if (rotates && !bases[i]) {
         problems_.add_value(
             index_path(path, i), "null",

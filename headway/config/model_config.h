@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "headway/base/json.h"
+#include "headway/config/gated_delta_net_config.h"
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
 
@@ -111,7 +112,8 @@ struct AttentionConfig {
 };
 
 struct BlockConfig {
-  AttentionConfig attention;
+  std::optional<AttentionConfig> attention;  // this or gated_delta_net
+  std::optional<GatedDeltaNetConfig> gated_delta_net;
   std::optional<MlpConfig> mlp;  // this or moe
   std::optional<MoeConfig> moe;
   NormsOverride norms;
@@ -120,7 +122,9 @@ struct BlockConfig {
 
   template <class V>
   static void fields(V& v) {
-    v.field("attention", &BlockConfig::attention, "the mixer", Rule().required());
+    v.field("attention", &BlockConfig::attention, "the mixer, unless it is gated_delta_net");
+    v.field("gated_delta_net", &BlockConfig::gated_delta_net,
+            "a mixer whose state does not grow with the tokens");
     v.field("mlp", &BlockConfig::mlp, "the feed-forward part, unless it is moe");
     v.field("moe", &BlockConfig::moe, "a mixture of experts as feed-forward part");
     v.field("norms", &BlockConfig::norms, "differences from model.norms");

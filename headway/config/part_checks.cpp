@@ -159,6 +159,14 @@ void check_mask(MaskKind mask, const std::optional<int64_t>& window_ahead, const
                      "only with mask none (mask = causal)");
 }
 
+void check_gated_delta_net(const GatedDeltaNetConfig& mixer, const std::string& path,
+                           Problems& problems) {
+  check_norm(mixer.norm, path + ".norm", problems);
+  if (mixer.norm.kind != NormKind::kRms) {
+    problems.add_value(path + ".norm.kind", std::string(enum_name(mixer.norm.kind)), "rms");
+  }
+}
+
 void check_mlp(const MlpConfig& mlp, const std::string& path, Problems& problems) {
   if (mlp.limit && !mlp.gated) {
     problems.add_value(path + ".limit", format_double(*mlp.limit), "only with gated true");

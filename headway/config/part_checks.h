@@ -7,6 +7,7 @@
 #include <string>
 
 #include "headway/base/problems.h"
+#include "headway/config/gated_delta_net_config.h"
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
 
@@ -36,6 +37,10 @@ void check_gate(const GateConfig& gate, bool gate_bias, const std::string& path,
 /// Tokens ahead are seen only without a causal mask.
 void check_mask(MaskKind mask, const std::optional<int64_t>& window_ahead, const std::string& path,
                 Problems& problems);
+
+/// The output norm divides by the root mean square alone.
+void check_gated_delta_net(const GatedDeltaNetConfig& mixer, const std::string& path,
+                           Problems& problems);
 
 /// A limit needs two branches.
 void check_mlp(const MlpConfig& mlp, const std::string& path, Problems& problems);

@@ -5,14 +5,6 @@
 
 namespace headway::engine {
 
-// A copy of a KvCache shares its buffers, whose rows up to its length are never written again; a
-// state that is updated in place has no such copies.
-bool Conversation::can_go_back() const {
-  return std::ranges::all_of(state_.layers, [](const nn::LayerState& layer) {
-    return std::holds_alternative<nn::KvCache>(layer);
-  });
-}
-
 std::int64_t Conversation::resume(const std::vector<std::int64_t>& prompt) {
   const auto [known, ignored] = std::ranges::mismatch(tokens_, prompt);
   const auto common = static_cast<std::size_t>(known - tokens_.begin());
@@ -25,7 +17,7 @@ std::int64_t Conversation::resume(const std::vector<std::int64_t>& prompt) {
     if (marks_.empty()) {
       clear();
     } else {
-      state_ = marks_.back().state;
+      state_ = marks_.back().state.snapshot();
       tokens_.resize(marks_.back().length);
     }
   }
@@ -38,9 +30,8 @@ void Conversation::append(const std::vector<std::int64_t>& tokens) {
 }
 
 void Conversation::mark() {
-  if (!can_go_back()) return;
   if (marks_.size() == kMarks) marks_.pop_front();
-  marks_.push_back({tokens_.size(), state_});
+  marks_.push_back({tokens_.size(), state_.snapshot()});
 }
 
 void Conversation::clear() {

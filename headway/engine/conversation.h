@@ -14,9 +14,8 @@ namespace headway::engine {
 
 /// The state after the tokens read so far, and after earlier prompts: a template may render an
 /// answer differently once it lies in the past (without its reasoning), and then the state goes
-/// back to the end of the last prompt that is still a beginning of the new one. Going back works
-/// for layers that keep keys and values; with others the conversation is read anew. The spec
-/// outlives the object. Test: tests/unit/engine/conversation_test.cpp
+/// back to the end of the last prompt that is still a beginning of the new one. The spec outlives
+/// the object. Test: tests/unit/engine/conversation_test.cpp
 class Conversation {
  public:
   explicit Conversation(const spec::ModelSpec& spec) : spec_(&spec), state_(nn::make_state(spec)) {}
@@ -45,8 +44,6 @@ class Conversation {
     nn::ModelState state;
   };
   static constexpr std::size_t kMarks = 4;
-
-  bool can_go_back() const;
 
   const spec::ModelSpec* spec_;
   nn::ModelState state_;

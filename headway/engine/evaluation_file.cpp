@@ -4,6 +4,7 @@
 #include "headway/base/error.h"
 #include "headway/io/safetensors_file.h"
 #include "headway/io/tensor_layout.h"
+#include "headway/io/tensor_source.h"
 
 namespace headway::engine {
 namespace {
@@ -11,7 +12,9 @@ namespace {
 /// Gradients per tensor on disk: the rows of the fused parameter that the file's tensor stands for.
 void add_gradients(std::map<std::string, at::Tensor>& out, const LoadedModel& loaded,
                    const std::map<std::string, at::Tensor>& gradients) {
-  for (const io::Binding& binding : io::layout(loaded.checkpoint.spec, *loaded.checkpoint.family)) {
+  const io::TensorSource source = io::TensorSource::open(loaded.checkpoint.folder);
+  for (const io::Binding& binding :
+       io::layout(loaded.checkpoint.spec, *loaded.checkpoint.family, &source)) {
     std::vector<at::Tensor> natives;
     for (const io::NativeTensor& native : binding.native) {
       const auto found = gradients.find(native.parameter);

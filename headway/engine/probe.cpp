@@ -140,19 +140,24 @@ void ProbeInput::check_surplus(const std::set<std::string>& used) const {
 }
 
 std::vector<io::MegatronPart> ProbeInput::parts_of(const spec::TensorSpec& tensor,
+                                                   const spec::ModelSpec& spec,
                                                    const std::string& prefix) const {
-  auto parts = io::megatron_parts(tensor, /*grouped=*/false);
-  const auto in_file = [&](const io::MegatronPart& part) {
-    return has(std::string(kParameter) + part.name.substr(prefix.size()));
+  const auto in_file = [&](const std::string& name) {
+    return has(std::string(kParameter) + name.substr(prefix.size()));
   };
-  if (tensor.experts > 1 && !in_file(parts.front())) {
-    auto grouped = io::megatron_parts(tensor, /*grouped=*/true);
-    if (in_file(grouped.front())) parts = std::move(grouped);
+  io::MegatronForm form;
+  form.linear = tensor.layer >= 0 && spec::delta_net_of(spec.layers.at(tensor.layer)) != nullptr;
+  auto parts = io::megatron_parts(tensor, form);
+  if (tensor.experts > 1 && !in_file(parts.front().name)) {
+    form.grouped_experts = true;
+    auto grouped = io::megatron_parts(tensor, form);
+    if (in_file(grouped.front().name)) parts = std::move(grouped);
   }
+  const std::string fused = io::megatron_fused_name(tensor.name, form);
+  if (!fused.empty() && in_file(fused)) parts.front().name = fused;
   for (io::MegatronPart& part : parts) part.name = part.name.substr(prefix.size());
   return parts;
 }
-
 void ProbeInput::load(nn::Parameters& parameters, const spec::ModelSpec& spec,
                       const std::string& scope, const std::string& prefix,
                       std::set<std::string> used) const {
@@ -160,7 +165,7 @@ void ProbeInput::load(nn::Parameters& parameters, const spec::ModelSpec& spec,
   for (size_t i = 0; i < parameters.specs().size(); ++i) {
     const std::string& name = parameters.specs()[i].name;
     if (!name.starts_with(scope)) continue;
-    for (const io::MegatronPart& part : parts_of(parameters.specs()[i], prefix)) {
+    for (const io::MegatronPart& part : parts_of(parameters.specs()[i], spec, prefix)) {
       const std::string file_name = std::string(kParameter) + part.name;
       at::Tensor target = parameters.tensors()[i].narrow(0, part.begin, part.rows);
       const at::Tensor given = reordered(tensor(file_name), name, spec, false);
@@ -183,7 +188,7 @@ void ProbeInput::add_gradients(ProbeOutput& out, const nn::Parameters& parameter
     const std::string& name = parameters.specs()[i].name;
     const at::Tensor& grad = parameters.tensors()[i].grad();
     if (!name.starts_with(scope) || !grad.defined()) continue;
-    for (const io::MegatronPart& part : parts_of(parameters.specs()[i], prefix)) {
+    for (const io::MegatronPart& part : parts_of(parameters.specs()[i], spec, prefix)) {
       out["grad." + part.name] = reordered(grad.narrow(0, part.begin, part.rows), name, spec, true);
     }
   }
@@ -207,10 +212,10 @@ constexpr auto kModules = std::to_array<Module>({
     {"self_attention", probe_attention},
     {"cross_attention", probe_cross_attention},
     {"gpt_model", probe_gpt},
-    {"gated_delta_net", nullptr},
     {"gated_delta_rule", probe_gated_delta_rule},
     {"causal_conv1d", probe_causal_conv1d},
     {"gated_rms_norm", probe_gated_rms_norm},
+    {"gated_delta_net", probe_gated_delta_net},
     {"mla", nullptr},
     {"dsa", nullptr},
     {"router", probe_router},

@@ -34,7 +34,8 @@ void add_layers(ProbeOutput& out, const nn::Transformer& model,
     const std::string layer = "aux.layer" + std::to_string(i);
     out[layer + "_out"] = hidden[i].unflatten(0, {ids_BS.size(0), ids_BS.size(1)}).transpose(0, 1);
     if (!model.spec().rope_per_layer) continue;
-    const auto rotary = std::get<nn::Attention>(model.blocks()[i].mixer()).rotary();
+    const auto* attention = std::get_if<nn::Attention>(&model.blocks()[i].mixer());
+    const auto rotary = attention == nullptr ? nullptr : attention->rotary();
     if (rotary == nullptr) continue;
     out[layer + "_inv_freq"] =
         at::tensor(rotary->inverse_frequencies(), at::kDouble).to(model.parameters().dtype());

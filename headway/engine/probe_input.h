@@ -57,10 +57,11 @@ class ProbeInput {
   std::optional<int64_t> integer(const std::string& key, int64_t least, int64_t most) const;
 
  private:
-  /// The file's tensors of a parameter, experts under the names that the file uses.
+  /// The file's tensors of a parameter, without `prefix`: experts under the names that the file
+  /// uses, a norm that upstream fuses with the projection behind it under its name there.
   std::vector<io::MegatronPart> parts_of(const spec::TensorSpec& tensor,
+                                         const spec::ModelSpec& spec,
                                          const std::string& prefix) const;
-
   const ProbeRequest& request_;
   at::ScalarType dtype_;
 };
@@ -71,6 +72,7 @@ ProbeOutput probe_gpt(const ProbeInput& input);
 ProbeOutput probe_qk_clip(const ProbeInput& input);
 ProbeOutput probe_rope(const ProbeInput& input);
 ProbeOutput probe_static_cache(const ProbeInput& input);
+ProbeOutput probe_gated_delta_net(const ProbeInput& input);
 
 /// B sequences of S tokens each; packed ones are one of B = 1.
 struct ProbeBatch {

@@ -32,8 +32,14 @@ StaticContext::StaticContext(nn::Transformer& model, const StaticContextOptions&
   const auto buffers =
       at::TensorOptions().dtype(model.parameters().dtype()).device(model.parameters().device());
   const auto cached = options.flash_decode ? nn::CachedKeys::kRotated : nn::CachedKeys::kUnrotated;
-  for (const spec::LayerSpec& layer : model.spec().layers) {
-    const spec::AttentionSpec& attention = std::get<spec::AttentionSpec>(layer.mixer);
+  for (size_t i = 0; i < model.spec().layers.size(); ++i) {
+    const spec::AttentionSpec* held = spec::attention_of(model.spec().layers[i]);
+    if (held == nullptr) {
+      throw UnsupportedError("[static context] layer " + std::to_string(i) +
+                             ": keeps no keys and values; allowed attention, or one sequence at a "
+                             "time (Generator)");
+    }
+    const spec::AttentionSpec& attention = *held;
     const auto buffer = [&](int64_t dim) {
       checked_product<ConfigError>({options.max_sequence_length, options.max_batch_size,
                                     attention.num_kv_heads, dim, int64_t{8}},

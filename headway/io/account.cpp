@@ -141,7 +141,7 @@ Account account(const std::vector<Binding>& layout, const spec::ModelSpec& spec,
     take_binding(binding, source, options, findings, result);
     for (const DiskTensor& tensor : binding.disk) taken.insert(tensor.name);
   }
-  const std::vector<Rule> rules = family.rules();
+  const std::vector<Rule> rules = family.rules(spec);
   std::map<std::string, size_t> ignored;
   for (const auto& [name, info] : source.tensors()) {
     if (taken.contains(name)) continue;

@@ -121,7 +121,10 @@ ConvertReport convert(const fs::path& source_folder, const fs::path& target,
   const Account held =
       account(source_layout, checkpoint.spec, *checkpoint.family, source, options.account);
   const NativeReader reader(source, held.present);
-  const auto bindings = available(layout(checkpoint.spec, family), reader);
+  // The same family again keeps the layout that the source has.
+  const auto bindings = checkpoint.family == &family
+                            ? held.present
+                            : available(layout(checkpoint.spec, family), reader);
   DiskTable table = disk_table(
       bindings, [&](const std::string& name) { return reader.dtype(name); },
       [&](const std::string& name) { return reader.read(name); });

@@ -31,6 +31,11 @@ constexpr auto kLayerNames = std::to_array<NamePair>({
     {"mixer.out.", "self_attention.linear_proj."},
     {"mixer.q_norm.", "self_attention.q_layernorm."},
     {"mixer.k_norm.", "self_attention.k_layernorm."},
+    {"mixer.in.", "self_attention.in_proj."},
+    {"mixer.conv.", "self_attention.conv1d."},
+    {"mixer.dt_bias", "self_attention.dt_bias"},
+    {"mixer.A_log", "self_attention.A_log"},
+    {"mixer.norm.", "self_attention.out_norm."},
     {"mixer.sinks", "self_attention.core_attention.softmax_offset"},
     {"mlp.up.", "mlp.linear_fc1."},
     {"mlp.down.", "mlp.linear_fc2."},
@@ -44,6 +49,7 @@ constexpr auto kLayerNames = std::to_array<NamePair>({
     {"mlp.latent_up.", "mlp.fc2_latent_proj."},
 });
 constexpr std::string_view kLayers = "layers.";
+constexpr std::string_view kMixerOut = "mixer.out.";  // linear layers call it otherwise
 
 template <size_t N>
 std::string renamed(std::string_view name, const std::array<NamePair, N>& table) {
@@ -108,16 +114,20 @@ at::Tensor qkv_to_megatron(const at::Tensor& ours, const QkvHeads& heads) {
   return ours.index_select(0, index_of(inverse, ours));
 }
 
-std::string megatron_name(const std::string& parameter) {
+std::string megatron_name(const std::string& parameter, const MegatronForm& form) {
   if (!parameter.starts_with(kLayers)) return renamed(parameter, kModelNames);
   const size_t dot = parameter.find('.', kLayers.size());
   if (dot == std::string::npos) return renamed(parameter, kLayerNames);
-  return "decoder." + parameter.substr(0, dot + 1) +
-         renamed(std::string_view(parameter).substr(dot + 1), kLayerNames);
+  const std::string_view rest = std::string_view(parameter).substr(dot + 1);
+  const std::string before = "decoder." + parameter.substr(0, dot + 1);
+  if (form.linear && rest.starts_with(kMixerOut)) {
+    return before + "self_attention.out_proj." + std::string(rest.substr(kMixerOut.size()));
+  }
+  return before + renamed(rest, kLayerNames);
 }
 
-std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, bool grouped) {
-  const std::string name = megatron_name(tensor.name);
+std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, const MegatronForm& form) {
+  const std::string name = megatron_name(tensor.name, form);
   constexpr std::string_view kExperts = ".experts.";
   const size_t at = name.find(kExperts);
   if (at == std::string::npos) return {{name, 0, tensor.shape.front()}};
@@ -128,10 +138,29 @@ std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, bool gr
   for (int64_t e = 0; e < tensor.experts; ++e) {
     const std::string number = std::to_string(e);
     parts.push_back(
-        {grouped ? before + after + number : before + "local_experts." + number + "." + after,
+        {form.grouped_experts ? before + after + number : before + "local_experts." + number + "." + after,
          e * rows, rows});
   }
   return parts;
+}
+
+std::string megatron_fused_name(const std::string& parameter, const MegatronForm& form) {
+  const size_t dot = parameter.find('.', kLayers.size());
+  if (!parameter.starts_with(kLayers) || dot == std::string::npos) return {};
+  const std::string rest = parameter.substr(dot + 1);
+  const size_t end = rest.find('.');
+  const std::string norm = rest.substr(0, end);
+  if (end == std::string::npos) return {};
+  std::string projection;
+  if (norm == "pre_mixer_norm") {
+    projection = form.linear ? "self_attention.in_proj" : "self_attention.linear_qkv";
+  } else if (norm == "pre_mlp_norm") {
+    projection = "mlp.linear_fc1";
+  } else {
+    return {};
+  }
+  return "decoder." + parameter.substr(0, dot + 1) + projection + ".layer_norm_" +
+         rest.substr(end + 1);
 }
 
 int64_t interleaved_layer(const std::string& parameter) {

@@ -35,10 +35,16 @@ std::vector<int64_t> megatron_qkv_rows(const QkvHeads& heads);
 at::Tensor qkv_from_megatron(const at::Tensor& megatron, const QkvHeads& heads);
 at::Tensor qkv_to_megatron(const at::Tensor& ours, const QkvHeads& heads);
 
+/// What a name there depends on besides the parameter.
+struct MegatronForm {
+  bool linear = false;           // of a layer with linear attention
+  bool grouped_experts = false;  // experts.linear_fc1.weightE instead of local_experts.E
+};
+
 /// Megatron's state-dict name of a parameter of ours, for GPTModel
 /// ("layers.2.mixer.qkv.weight" -> "decoder.layers.2.self_attention.linear_qkv.weight").
-/// Errors: InternalError for a parameter that Megatron's dense GPT lacks.
-std::string megatron_name(const std::string& parameter);
+/// Errors: InternalError for a parameter that Megatron's GPT lacks.
+std::string megatron_name(const std::string& parameter, const MegatronForm& form = {});
 
 /// A run of rows of a parameter under Megatron's name.
 struct MegatronPart {
@@ -48,8 +54,12 @@ struct MegatronPart {
 };
 
 /// The tensors that hold a parameter there: itself, or one for every expert, named
-/// experts.local_experts.E.linear_fc1.weight or, `grouped`, experts.linear_fc1.weightE.
-std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, bool grouped);
+/// experts.local_experts.E.linear_fc1.weight or, grouped, experts.linear_fc1.weightE.
+std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, const MegatronForm& form);
+
+/// The name of a layer's norm where upstream fuses it with the projection behind it (Transformer
+/// Engine: "…self_attention.in_proj.layer_norm_weight"); "" for every other parameter.
+std::string megatron_fused_name(const std::string& parameter, const MegatronForm& form);
 
 /// Layer whose self-attention projects by `parameter`, whose rows are therefore interleaved; -1 for
 /// every other parameter.

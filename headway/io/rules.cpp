@@ -2,9 +2,14 @@
 #include "headway/io/rules.h"
 
 #include <algorithm>
+#include <map>
+#include <mutex>
 #include <optional>
+#include <string>
 
 #include <ATen/Functions.h>
+
+#include "headway/base/error.h"
 
 namespace headway::io {
 
@@ -69,6 +74,87 @@ const Transform kStackPairs = {
       const auto entries = static_cast<int64_t>(native.size() / 2);
       return std::vector<at::Tensor>{at::cat(native).unflatten(0, {entries, -1})};
     }};
+
+namespace {
+
+int64_t run_of(int64_t rows, int64_t groups) {
+  if (rows % groups != 0) {
+    throw ShapeError("[grouped_rows] rows = " + std::to_string(rows) + ", allowed a multiple of " +
+                     std::to_string(groups));
+  }
+  return rows / groups;
+}
+
+std::vector<Shape> grouped_shapes(const std::vector<Shape>& native) {
+  Shape whole = native.front();
+  for (size_t i = 1; i < native.size(); ++i) whole[0] += native[i][0];
+  return {whole};
+}
+
+std::vector<at::Tensor> ungrouped(const at::Tensor& disk, const std::vector<Shape>& native,
+                                  int64_t groups) {
+  const at::Tensor runs = disk.unflatten(0, {groups, -1});
+  std::vector<at::Tensor> parts;
+  int64_t begin = 0;
+  for (const Shape& shape : native) {
+    const int64_t rows = run_of(shape[0], groups);
+    parts.push_back(runs.narrow(1, begin, rows).flatten(0, 1).contiguous());
+    begin += rows;
+  }
+  return parts;
+}
+
+at::Tensor grouped(const std::vector<at::Tensor>& native, int64_t groups) {
+  std::vector<at::Tensor> runs;
+  for (const at::Tensor& part : native) {
+    run_of(part.size(0), groups);
+    runs.push_back(part.unflatten(0, {groups, -1}));
+  }
+  return at::cat(runs, 1).flatten(0, 1).contiguous();
+}
+
+}  // namespace
+
+const Transform kThirds = {
+    "thirds",
+    [](const std::vector<Shape>& native) {
+      Shape part = grouped_shapes(native).front();
+      const int64_t rows = part[0], third = (rows + 2) / 3;
+      std::vector<Shape> shapes;
+      for (int64_t i = 0; i < 3; ++i) {
+        part[0] = std::clamp<int64_t>(rows - i * third, 0, third);
+        shapes.push_back(part);
+      }
+      return shapes;
+    },
+    [](const std::vector<at::Tensor>& disk, const std::vector<Shape>& native) {
+      std::vector<int64_t> rows;
+      for (const Shape& shape : native) rows.push_back(shape[0]);
+      return at::cat(disk).split_with_sizes(rows);
+    },
+    [](const std::vector<at::Tensor>& native) {
+      const at::Tensor whole = at::cat(native);
+      const int64_t rows = whole.size(0), third = (rows + 2) / 3;
+      const int64_t first = std::min(third, rows), second = std::min(third, rows - first);
+      return whole.split_with_sizes({first, second, rows - first - second});
+    }};
+
+const Transform& grouped_rows(int64_t groups) {
+  static std::mutex guard;
+  static std::map<int64_t, Transform> made;  // nodes stay where they are
+  const std::lock_guard<std::mutex> lock(guard);
+  const auto found = made.find(groups);
+  if (found != made.end()) return found->second;
+  Transform transform{
+      "grouped_rows", grouped_shapes,
+      [groups](const std::vector<at::Tensor>& disk, const std::vector<Shape>& native) {
+        return ungrouped(disk.front(), native, groups);
+      },
+      [groups](const std::vector<at::Tensor>& native) {
+        return std::vector<at::Tensor>{grouped(native, groups)};
+      }};
+  return made.emplace(groups, std::move(transform)).first->second;
+}
 
 bool matches_glob(std::string_view pattern, std::string_view name) {
   // Greedy with one point to return to: linear in practice, never exponential.

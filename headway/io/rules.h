@@ -3,6 +3,7 @@
 // Not for: values. No rule changes one, so that import then export is bit-identical.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,10 +19,11 @@ using Shape = std::vector<int64_t>;
 /// A rearrangement of whole tensors. `to_disk` undoes `to_native`.
 struct Transform {
   std::string_view name;
-  std::vector<Shape> (*disk_shapes)(const std::vector<Shape>& native);
-  std::vector<at::Tensor> (*to_native)(const std::vector<at::Tensor>& disk,
-                                       const std::vector<Shape>& native);
-  std::vector<at::Tensor> (*to_disk)(const std::vector<at::Tensor>& native);
+  std::function<std::vector<Shape>(const std::vector<Shape>& native)> disk_shapes;
+  std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>& disk,
+                                        const std::vector<Shape>& native)>
+      to_native;
+  std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>& native)> to_disk;
 };
 
 /// One tensor, as it is.
@@ -32,6 +34,14 @@ extern const Transform kConcatRows;
 extern const Transform kStack;
 /// The same with two native tensors, their rows one below the other, for an entry.
 extern const Transform kStackPairs;
+/// Several native tensors are one below the other, cut on disk into three parts of equal rows (the
+/// last may have fewer).
+extern const Transform kThirds;
+/// Several native tensors take turns on disk: the rows of each are cut into `groups` equal runs,
+/// and run g of all of them, in order, comes before run g+1 (rows by key head, gates beside
+/// queries). The result lives as long as the program. Errors: ShapeError for rows that are no
+/// multiple.
+const Transform& grouped_rows(int64_t groups);
 
 /// Names may hold `{}`, numbers (of the layer, of the expert) that are the same in all of them, in
 /// order. `{*}` in native names stands for 0, 1, 2, … as far as there are tensors: the rule binds

@@ -58,7 +58,10 @@ std::optional<Binding> apply(const MapRule& rule, const NativeTensor& native,
   }
   if (!rule.alternative) return binding;
   const bool is_held = held != nullptr && std::ranges::all_of(binding.disk, [&](const auto& disk) {
-                         return held->contains(disk.name);
+                         // A name that the ordinary layout has too: the shape tells them apart.
+                         return held->contains(disk.name) &&
+                                (!by_name.contains(disk.name) ||
+                                 held->info(disk.name).shape == disk.shape);
                        });
   return is_held ? std::optional(binding) : std::nullopt;
 }
@@ -70,7 +73,7 @@ std::vector<Binding> layout(const spec::ModelSpec& spec, const Family& family,
   const std::vector<NativeTensor> natives = native_tensors(spec);
   std::map<std::string, const NativeTensor*> unbound;
   for (const NativeTensor& native : natives) unbound[native.name] = &native;
-  const std::vector<Rule> rules = family.rules();
+  const std::vector<Rule> rules = family.rules(spec);
   std::vector<Binding> bindings;
   for (const NativeTensor& native : natives) {
     if (!unbound.contains(native.name)) continue;

@@ -4,13 +4,14 @@
 namespace headway::nn {
 namespace {
 
-Mixer make_mixer(const spec::MixerSpec& spec, const ParameterScope& scope,
+Mixer make_mixer(const spec::AttentionSpec& spec, const ParameterScope& scope,
                  std::shared_ptr<RotaryTable> rotary) {
-  return std::visit(
-      [&](const spec::AttentionSpec& attention) -> Mixer {
-        return Attention(attention, scope, rotary);
-      },
-      spec);
+  return Attention(spec, scope, std::move(rotary));
+}
+
+Mixer make_mixer(const spec::GatedDeltaNetSpec& spec, const ParameterScope& scope,
+                 const std::shared_ptr<RotaryTable>&) {
+  return GatedDeltaNet(spec, scope);
 }
 
 Mlp make_mlp(const spec::DenseMlpSpec& spec, const ParameterScope& scope) {
@@ -47,7 +48,9 @@ Block::Block(const spec::LayerSpec& spec, const ParameterScope& scope,
       post_mixer_norm_(make_norm(spec.post_mixer_norm, scope, "post_mixer_norm")),
       pre_mlp_norm_(make_norm(spec.pre_mlp_norm, scope, "pre_mlp_norm")),
       post_mlp_norm_(make_norm(spec.post_mlp_norm, scope, "post_mlp_norm")),
-      mixer_(make_mixer(spec.mixer, scope.child("mixer"), std::move(rotary))),
+      mixer_(std::visit(
+          [&](const auto& mixer) { return make_mixer(mixer, scope.child("mixer"), rotary); },
+          spec.mixer)),
       mlp_(
           std::visit([&](const auto& mlp) { return make_mlp(mlp, scope.child("mlp")); }, spec.mlp)),
       layer_scalar_(scope.take_optional("layer_scalar")),

@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "headway/nn/attention.h"
+#include "headway/nn/gated_delta_net.h"
 #include "headway/nn/mixer.h"
 #include "headway/nn/mlp.h"
 #include "headway/nn/moe.h"
@@ -17,7 +18,7 @@
 
 namespace headway::nn {
 
-using Mixer = std::variant<Attention>;
+using Mixer = std::variant<Attention, GatedDeltaNet>;
 using Mlp = std::variant<DenseMlp, Moe>;
 
 /// What a block needs besides the stream.

@@ -1,9 +1,9 @@
 // Key/value storage of a layer between calls. Not for: attending to it.
 #include "headway/nn/layer_state.h"
 
-#include <ATen/Functions.h>
-
 #include <algorithm>
+
+#include <ATen/Functions.h>
 
 #include "headway/base/error.h"
 
@@ -64,12 +64,33 @@ int64_t ModelState::bytes() const {
   return total;
 }
 
+namespace {
+
+LayerState copy_of(const KvCache& cache) { return cache; }
+LayerState copy_of(const DeltaState& state) { return state.snapshot(); }
+LayerState copy_of(const PagedKv&) {
+  throw InternalError("[model state] pages belong to many sequences, allowed the state of one");
+}
+
+LayerState empty_state(const spec::AttentionSpec& attention) { return KvCache(attention); }
+LayerState empty_state(const spec::GatedDeltaNetSpec& mixer) { return DeltaState(mixer); }
+
+}  // namespace
+
+ModelState ModelState::snapshot() const {
+  ModelState copy;
+  copy.num_tokens = num_tokens;
+  for (const LayerState& layer : layers) {
+    copy.layers.push_back(std::visit([](const auto& state) { return copy_of(state); }, layer));
+  }
+  return copy;
+}
+
 ModelState make_state(const spec::ModelSpec& spec) {
   ModelState state;
   for (const spec::LayerSpec& layer : spec.layers) {
-    state.layers.push_back(std::visit(
-        [](const spec::AttentionSpec& attention) -> LayerState { return KvCache(attention); },
-        layer.mixer));
+    state.layers.push_back(
+        std::visit([](const auto& mixer) { return empty_state(mixer); }, layer.mixer));
   }
   return state;
 }

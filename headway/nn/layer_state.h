@@ -9,6 +9,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "headway/nn/delta_state.h"
 #include "headway/nn/paged_kv.h"
 #include "headway/spec/model_spec.h"
 
@@ -45,17 +46,21 @@ class KvCache {
   int64_t end_ = 0;
 };
 
-/// Closed set, like spec::MixerSpec: one alternative per way of keeping something. KvCache belongs
-/// to one sequence and grows; the others are one layer's share of a context that serves many
+/// Closed set, like spec::MixerSpec: one alternative per way of keeping something. KvCache and
+/// DeltaState belong to one sequence; PagedKv is one layer's share of a context that serves many
 /// sequences in one forward and tells them apart by a step its owner rewrites
 /// (docs/architecture.md).
-using LayerState = std::variant<KvCache, PagedKv>;
+using LayerState = std::variant<KvCache, PagedKv, DeltaState>;
 
 /// State of a whole stack: of one sequence, or of all sequences of a context.
 struct ModelState {
   std::vector<LayerState> layers;
   int64_t num_tokens = 0;  // tokens seen so far; of one sequence also the position of the next one
   int64_t bytes() const;
+  /// A copy of the state of one sequence that later tokens do not change. A KvCache shares its
+  /// buffers, whose rows up to its length are never written again. Errors: InternalError for the
+  /// state of many sequences.
+  ModelState snapshot() const;
 };
 
 /// Empty state of one sequence for `spec`.

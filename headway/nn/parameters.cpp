@@ -32,6 +32,15 @@ void fill_segment(at::Tensor rows, const spec::InitRule& rule, uint64_t key) {
     case spec::InitKind::kConstant:
       rows.fill_(rule.value);
       return;
+    case spec::InitKind::kUniform:
+    case spec::InitKind::kLogUniform: {
+      at::Generator generator = at::detail::createCPUGenerator(key);
+      at::Tensor drawn =
+          at::empty(rows.sizes(), at::kFloat).uniform_(rule.value, rule.high, generator);
+      if (rule.kind == spec::InitKind::kLogUniform) drawn.log_();
+      rows.copy_(drawn);
+      return;
+    }
     case spec::InitKind::kNormal: {
       at::Generator generator = at::detail::createCPUGenerator(key);
       rows.copy_(at::empty(rows.sizes(), at::kFloat).normal_(0.0, rule.value, generator));

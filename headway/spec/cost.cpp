@@ -6,6 +6,7 @@
 
 #include "headway/base/checked_math.h"
 #include "headway/base/error.h"
+#include "headway/spec/gated_delta_net.h"
 #include "headway/spec/tensor_inventory.h"
 
 namespace headway::spec {
@@ -27,7 +28,7 @@ Cost count(const std::vector<TensorSpec>& tensors) {
   return cost;
 }
 
-void add_attention(const AttentionSpec& attention, const CostOptions& options, Cost& cost) {
+void add_mixer(const AttentionSpec& attention, const CostOptions& options, Cost& cost) {
   const double per_key = 2.0 * static_cast<double>(attention.num_heads) *
                          static_cast<double>(attention.head_dim + attention.v_head_dim);
   double visible = mean_visible(options.context, attention.window);
@@ -48,6 +49,19 @@ void add_attention(const AttentionSpec& attention, const CostOptions& options, C
   } else {
     cost.state_bytes_per_token = token_bytes;
   }
+}
+
+// Decay, correction and read of the state: 7 FLOPs an element of it; 2 a tap of the convolution.
+void add_mixer(const GatedDeltaNetSpec& mixer, const CostOptions& options, Cost& cost) {
+  const DeltaWidths widths(mixer);
+  const int64_t state = multiply(widths.values, mixer.key_head_dim);
+  cost.attention_flops = 7.0 * static_cast<double>(state) +
+                         2.0 * static_cast<double>(multiply(widths.conv, mixer.conv_size));
+  cost.decode_attention_flops = cost.attention_flops;
+  const int64_t wide = std::max<int64_t>(options.element_bytes, sizeof(float));
+  const int64_t inputs =
+      multiply(multiply(widths.conv, mixer.conv_size - 1), options.element_bytes);
+  cost.state_bytes_fixed = add(multiply(state, wide), inputs);
 }
 
 // Tensors outside the stack whose module name starts with one of `prefixes`.
@@ -109,8 +123,7 @@ ModelCost cost(const ModelSpec& spec, const CostOptions& given) {
   result.total += result.head;
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     Cost layer = count(layer_tensors(spec, static_cast<int64_t>(i)));
-    std::visit([&](const AttentionSpec& attention) { add_attention(attention, options, layer); },
-               spec.layers[i].mixer);
+    std::visit([&](const auto& mixer) { add_mixer(mixer, options, layer); }, spec.layers[i].mixer);
     result.total += layer;
     result.layers.push_back(layer);
   }

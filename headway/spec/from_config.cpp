@@ -45,7 +45,11 @@ LayerSpec resolve_block(const std::string& name, const config::ModelConfig& mode
   const NormSpec norm = config::norm_of(model.norms, block.norms);
   LayerSpec layer;
   layer.block = name;
-  layer.mixer = resolve_attention(block.attention, norm, model.hidden_size.value());
+  if (block.gated_delta_net) {
+    layer.mixer = *block.gated_delta_net;
+  } else {
+    layer.mixer = resolve_attention(block.attention.value(), norm, model.hidden_size.value());
+  }
   if (block.moe) {
     layer.mlp = *block.moe;
   } else {
@@ -111,8 +115,9 @@ ModelSpec resolve(const config::ModelConfig& model, int64_t vocab_size) {
   if (model.rotary_base_per_layer) {
     spec.rope_per_layer = true;
     for (size_t i = 0; i < spec.layers.size(); ++i) {
-      auto& rope = std::get<AttentionSpec>(spec.layers[i].mixer).rope;
-      if (rope) rope->base = (*model.rotary_base_per_layer)[i].value();
+      auto* attention = std::get_if<AttentionSpec>(&spec.layers[i].mixer);
+      if (attention && attention->rope)
+        attention->rope->base = (*model.rotary_base_per_layer)[i].value();
     }
   }
   validate(spec);

@@ -39,7 +39,7 @@ std::string mixer_words(const AttentionSpec& attention) {
   return text;
 }
 
-void add_attention(const AttentionSpec& attention, LayerWords& words) {
+void add_mixer(const AttentionSpec& attention, LayerWords& words) {
   words.mixer = mixer_words(attention);
   words.heads = std::to_string(attention.num_heads);
   if (attention.num_kv_heads != attention.num_heads)
@@ -53,6 +53,24 @@ void add_attention(const AttentionSpec& attention, LayerWords& words) {
   }
   words.rope = rope_words(attention.rope);
   words.gate = enum_name(attention.gate.kind);
+  words.kv_source = "own";
+}
+
+void add_mixer(const GatedDeltaNetSpec& mixer, LayerWords& words) {
+  words.mixer = fmt::format("gated_delta_net conv {}", mixer.conv_size);
+  if (mixer.conv_bias) words.mixer += " bias";
+  if (mixer.conv_activation != Activation::kSilu)
+    words.mixer += fmt::format(" {}", enum_name(mixer.conv_activation));
+  if (mixer.negative_eigenvalues) words.mixer += " beta 2";
+  words.heads = std::to_string(mixer.num_value_heads);
+  if (mixer.num_key_heads != mixer.num_value_heads)
+    words.heads += ":" + std::to_string(mixer.num_key_heads);
+  words.head_dim = std::to_string(mixer.key_head_dim);
+  if (mixer.value_head_dim != mixer.key_head_dim)
+    words.head_dim += "/" + std::to_string(mixer.value_head_dim);
+  words.window = "all";
+  words.rope = "none";
+  words.gate = enum_name(mixer.gate);
   words.kv_source = "own";
 }
 
@@ -103,7 +121,13 @@ std::string norm_words(const LayerSpec& layer) {
   return text;
 }
 
-Json attention_json(const AttentionSpec& attention) {
+Json mixer_json(const GatedDeltaNetSpec& mixer) {
+  Json row = write_fields(mixer);
+  row["kv_source"] = "own";
+  return row;
+}
+
+Json mixer_json(const AttentionSpec& attention) {
   Json row = write_fields(attention);
   row["gate"] = enum_name(attention.gate.kind);
   row["kv_source"] = "own";
@@ -114,7 +138,7 @@ Json attention_json(const AttentionSpec& attention) {
 
 LayerWords layer_words(const LayerSpec& layer) {
   LayerWords words;
-  std::visit([&](const AttentionSpec& attention) { add_attention(attention, words); }, layer.mixer);
+  std::visit([&](const auto& mixer) { add_mixer(mixer, words); }, layer.mixer);
   std::visit([&](const auto& mlp) { words.mlp = mlp_words(mlp); }, layer.mlp);
   words.norms = norm_words(layer);
   return words;
@@ -123,8 +147,7 @@ LayerWords layer_words(const LayerSpec& layer) {
 Json layer_json(const LayerSpec& layer) {
   Json row = {{"block", layer.block},
               {"mixer", VariantNames<MixerSpec>::kNames[layer.mixer.index()]}};
-  std::visit([&](const AttentionSpec& attention) { row.update(attention_json(attention)); },
-             layer.mixer);
+  std::visit([&](const auto& mixer) { row.update(mixer_json(mixer)); }, layer.mixer);
   Json mlp = {{"kind", VariantNames<MlpSpec>::kNames[layer.mlp.index()]}};
   std::visit([&](const auto& held) { mlp.update(write_fields(held)); }, layer.mlp);
   row["mlp"] = std::move(mlp);

@@ -116,9 +116,14 @@ double scale_of(const MegatronConfig& config) {
 
 LayerSpec layer_of(const MegatronConfig& config, int64_t layer_number) {
   LayerSpec layer;
-  const AttentionSpec attention = layer_attention(config, layer_number);
-  layer.block = attention.window ? "sliding_attention" : "full_attention";
-  layer.mixer = attention;
+  if (layer_is_linear(config, layer_number)) {
+    layer.block = "linear_attention";
+    layer.mixer = megatron_delta_net(config);
+  } else {
+    const AttentionSpec attention = layer_attention(config, layer_number);
+    layer.block = attention.window ? "sliding_attention" : "full_attention";
+    layer.mixer = attention;
+  }
   const DenseMlpSpec dense = mlp_of(config);
   if (layer_has_experts(config, layer_number)) {
     layer.mlp = megatron_moe(config, dense);

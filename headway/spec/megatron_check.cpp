@@ -30,6 +30,7 @@ class Checker {
     check_positions();
     check_megatron_runtime(c_, path_, problems_);
     check_megatron_moe(c_, path_, problems_, unsupported_);
+    check_megatron_linear(c_, path_, problems_, unsupported_);
     refuse_missing();
   }
 

@@ -13,6 +13,7 @@
 #include "headway/base/field_rule.h"
 #include "headway/base/json.h"
 #include "headway/config/model_parts.h"
+#include "headway/spec/megatron_linear.h"
 #include "headway/spec/megatron_moe.h"
 
 namespace headway::spec {
@@ -264,6 +265,7 @@ struct MegatronRuntime {
 struct MegatronConfig : MegatronStack,
                         MegatronAttention,
                         MegatronRotary,
+                        MegatronLinear,
                         MegatronMoe,
                         MegatronRuntime {
   bool operator==(const MegatronConfig&) const = default;
@@ -277,6 +279,7 @@ struct MegatronConfig : MegatronStack,
     MegatronStack::visit(v);
     MegatronAttention::visit(v);
     MegatronRotary::visit(v);
+    MegatronLinear::visit(v);
     MegatronMoe::visit(v);
     MegatronRuntime::visit(v);
   }

@@ -35,7 +35,7 @@ struct Switch {
 };
 /// Anything but null, false, 0 or "" asks for a feature that is missing.
 constexpr auto kSwitches = std::to_array<Switch>({
-    {"experimental_attention_variant", "Gated DeltaNet and sparse attention"},
+
     {"heterogeneous_block_specs", "heterogeneous block specs"},
     {"virtual_pipeline_model_parallel_size", "pipeline parallelism"},
     {"add_position_embedding", "learned absolute positions"},
@@ -130,7 +130,7 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "fp4_recipe",
     "fp4_param",
     "first_last_layers_bf16",
-    // details of multi-latent, sparse and linear attention
+    // details of multi-latent and sparse attention
     "q_lora_rank",
     "kv_lora_rank",
     "qk_head_dim",
@@ -150,12 +150,6 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "dsa_indexer_rotate_activation",
     "dsa_indexer_loss_coeff",
     "dsa_indexer_use_sparse_loss",
-    "linear_attention_freq",
-    "linear_conv_kernel_dim",
-    "linear_key_head_dim",
-    "linear_value_head_dim",
-    "linear_num_key_heads",
-    "linear_num_value_heads",
     // how upstream computes mixtures of experts
     "moe_permute_fusion",
     "moe_router_fusion",

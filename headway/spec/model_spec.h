@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "headway/base/enum_table.h"
+#include "headway/config/gated_delta_net_config.h"
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
 
@@ -20,6 +21,7 @@ namespace headway::spec {
 // The parts that hold nothing derived are shared with the config structs, as are their enums.
 using config::Activation;
 using config::BalanceKind;
+using config::DeltaGate;
 using config::DropPolicy;
 using config::GateInit;
 using config::GateKind;
@@ -32,6 +34,7 @@ using config::RouterScore;
 using config::ScaleRounding;
 using config::SinkKind;
 using DenseMlpSpec = config::MlpConfig;
+using GatedDeltaNetSpec = config::GatedDeltaNetConfig;
 using GateSpec = config::GateConfig;
 using InitSpec = config::InitConfig;
 using MoeSpec = config::MoeConfig;
@@ -65,7 +68,7 @@ struct AttentionSpec {
 };
 
 /// Closed sets: adding a mixer or MLP kind makes every incomplete std::visit fail to compile.
-using MixerSpec = std::variant<AttentionSpec>;
+using MixerSpec = std::variant<AttentionSpec, GatedDeltaNetSpec>;
 using MlpSpec = std::variant<DenseMlpSpec, MoeSpec>;
 
 /// One decoder block, in order:
@@ -119,6 +122,9 @@ struct ModelSpec {
 
 /// The attention part of a layer, or null when its mixer is another kind.
 const AttentionSpec* attention_of(const LayerSpec& layer);
+
+/// The Gated DeltaNet of a layer, or null when its mixer is another kind.
+const GatedDeltaNetSpec* delta_net_of(const LayerSpec& layer);
 
 /// The mixture of experts of a layer, or null when its MLP is dense.
 const MoeSpec* moe_of(const LayerSpec& layer);

@@ -10,7 +10,7 @@ namespace headway {
 
 template <>
 struct VariantNames<spec::MixerSpec> {
-  static constexpr std::array<std::string_view, 1> kNames = {"attention"};
+  static constexpr std::array<std::string_view, 2> kNames = {"attention", "gated_delta_net"};
 };
 template <>
 struct VariantNames<spec::MlpSpec> {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "headway/base/checked_math.h"
+#include "headway/spec/gated_delta_net.h"
 
 namespace headway::spec {
 namespace {
@@ -86,6 +87,26 @@ class Collector {
     tensor.shape = {size};
     tensor.trainable = trainable;
     out_.push_back(std::move(tensor));
+  }
+
+  /// Taps [Σ rows, 1, taps] of a depthwise convolution, uniform in ±taps^-½ as PyTorch draws them,
+  /// and its bias.
+  void convolution(const std::string& name, int64_t taps, bool bias,
+                   const std::vector<std::pair<std::string, int64_t>>& parts) {
+    const double bound = 1.0 / std::sqrt(static_cast<double>(taps));
+    const InitRule init{InitKind::kUniform, -bound, bound};
+    TensorSpec weight = make(name + ".weight", ShardAxis::kRows);
+    TensorSpec offset = make(name + ".bias", ShardAxis::kRows);
+    int64_t rows = 0, offsets = 0;
+    for (const auto& [segment, count] : parts) {
+      const std::string disk = "linear_attn." + segment + "_conv1d";
+      append(weight, rows, segment, count, disk + ".weight", init, true);
+      append(offset, offsets, segment, count, disk + ".bias", init, false);
+    }
+    weight.shape = {rows, 1, taps};
+    offset.shape = {offsets};
+    out_.push_back(std::move(weight));
+    if (bias) out_.push_back(std::move(offset));
   }
 
   void table(const std::string& name, int64_t rows, int64_t columns, const std::string& disk,
@@ -184,6 +205,33 @@ void collect_mixer(Collector& out, const ModelSpec& spec, const AttentionSpec& a
                  ShardAxis::kColumns);
 }
 
+void collect_mixer(Collector& out, const ModelSpec& spec, const GatedDeltaNetSpec& mixer) {
+  const DeltaWidths widths(mixer);
+  const InitRule init = normal(spec.init.std);
+  const int64_t heads = mixer.num_value_heads;
+  std::vector<Collector::Rows> parts;
+  for (const auto& [segment, rows] :
+       std::initializer_list<std::pair<const char*, int64_t>>{{"q", widths.keys},
+                                                              {"k", widths.keys},
+                                                              {"v", widths.values},
+                                                              {"z", widths.values},
+                                                              {"b", heads},
+                                                              {"a", heads}}) {
+    parts.push_back({segment, rows, std::string("linear_attn.") + segment + "_proj", init, false});
+  }
+  out.projection("mixer.in", spec.hidden_size, parts, ShardAxis::kRows);
+  out.convolution("mixer.conv", mixer.conv_size, mixer.conv_bias,
+                  {{"q", widths.keys}, {"k", widths.keys}, {"v", widths.values}});
+  out.vector("mixer.dt_bias", heads, "linear_attn.dt_bias", {InitKind::kOnes}, ShardAxis::kRows);
+  out.vector("mixer.A_log", heads, "linear_attn.A_log", {InitKind::kLogUniform, 1.0, 16.0},
+             ShardAxis::kRows);
+  out.norm(mixer.norm, "mixer.norm", mixer.value_head_dim, "linear_attn.norm");
+  out.projection(
+      "mixer.out", widths.values,
+      {{"weight", spec.hidden_size, "linear_attn.out_proj", normal(residual_std(spec)), false}},
+      ShardAxis::kColumns);
+}
+
 /// The dense MLP with module names `module`.{up,down} and disk names `disk`.*_proj.
 void collect_mlp(Collector& out, const ModelSpec& spec, const DenseMlpSpec& mlp,
                  const std::string& module = "mlp", const std::string& disk = "mlp") {
@@ -254,8 +302,7 @@ void collect_layer(std::vector<TensorSpec>& out, const ModelSpec& spec, int64_t 
   Collector collector(out, "layers." + number + ".", "model.layers." + number + ".", index);
   const NormNames names = norm_names(layer);
   collector.norm(layer.pre_mixer_norm, "pre_mixer_norm", spec.hidden_size, "input_layernorm");
-  std::visit([&](const AttentionSpec& attention) { collect_mixer(collector, spec, attention); },
-             layer.mixer);
+  std::visit([&](const auto& mixer) { collect_mixer(collector, spec, mixer); }, layer.mixer);
   collector.norm(layer.post_mixer_norm, "post_mixer_norm", spec.hidden_size, names.post_mixer);
   collector.norm(layer.pre_mlp_norm, "pre_mlp_norm", spec.hidden_size, names.pre_mlp);
   std::visit([&](const auto& mlp) { collect_mlp(collector, spec, mlp); }, layer.mlp);

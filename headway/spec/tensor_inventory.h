@@ -11,11 +11,12 @@
 
 namespace headway::spec {
 
-enum class InitKind { kNormal, kZeros, kOnes, kConstant };
+enum class InitKind { kNormal, kZeros, kOnes, kConstant, kUniform, kLogUniform };
 
 struct InitRule {
   InitKind kind = InitKind::kNormal;
-  double value = 0.0;  // std of kNormal, value of kConstant
+  double value = 0.0;  // std of kNormal, value of kConstant, lower end of the others
+  double high = 0.0;   // upper end of kUniform, and of what kLogUniform takes the logarithm of
   bool operator==(const InitRule&) const = default;
 };
 
@@ -60,6 +61,11 @@ struct TensorSpec {
 ///   layers.i.mixer.{q_norm,k_norm}.{weight,bias}  …self_attn.{q_norm,k_norm}.{weight,bias}
 ///   layers.i.mixer.sinks                          …self_attn.sinks
 ///   layers.i.mixer.out.{weight,bias}              …self_attn.o_proj.{weight,bias}
+///   layers.i.mixer.in.weight (q|k|v|z|b|a)        …linear_attn.{q,k,v,z,b,a}_proj.weight
+///   layers.i.mixer.conv.{weight,bias} (q|k|v)     …linear_attn.{q,k,v}_conv1d.{weight,bias}
+///   layers.i.mixer.{dt_bias,A_log}                …linear_attn.{dt_bias,A_log}
+///   layers.i.mixer.norm.weight                    …linear_attn.norm.weight
+///   layers.i.mixer.out.weight                     …linear_attn.out_proj.weight
 ///   layers.i.mlp.up.{weight,bias} (gate | up)     …mlp.{gate_proj,up_proj}.{weight,bias}
 ///   layers.i.mlp.down.{weight,bias}               …mlp.down_proj.{weight,bias}
 ///   layers.i.mlp.router.{weight,bias}             …mlp.gate.{weight,bias}

@@ -25,6 +25,10 @@ void check_mixer(const AttentionSpec& attention, const std::string& path, Proble
   check_optional_norm(attention.k_norm, path + ".k_norm", problems);
 }
 
+void check_mixer(const GatedDeltaNetSpec& mixer, const std::string& path, Problems& problems) {
+  config::check_gated_delta_net(mixer, path, problems);
+}
+
 void check_mlp_kind(const DenseMlpSpec& mlp, const std::string& path, Problems& problems) {
   config::check_mlp(mlp, path, problems);
 }
@@ -36,9 +40,8 @@ void check_mlp_kind(const MoeSpec& moe, const std::string& path, Problems& probl
 void check_layer(const LayerSpec& layer, const std::string& path, Problems& problems) {
   const std::string mixer(VariantNames<MixerSpec>::kNames[layer.mixer.index()]);
   const std::string mlp(VariantNames<MlpSpec>::kNames[layer.mlp.index()]);
-  std::visit(
-      [&](const AttentionSpec& held) { check_mixer(held, path + ".mixer." + mixer, problems); },
-      layer.mixer);
+  std::visit([&](const auto& held) { check_mixer(held, path + ".mixer." + mixer, problems); },
+             layer.mixer);
   std::visit([&](const auto& held) { check_mlp_kind(held, path + ".mlp." + mlp, problems); },
              layer.mlp);
   check_optional_norm(layer.pre_mixer_norm, path + ".pre_mixer_norm", problems);
@@ -56,6 +59,10 @@ bool has_rotation(const LayerSpec& layer) {
 
 const AttentionSpec* attention_of(const LayerSpec& layer) {
   return std::get_if<AttentionSpec>(&layer.mixer);
+}
+
+const GatedDeltaNetSpec* delta_net_of(const LayerSpec& layer) {
+  return std::get_if<GatedDeltaNetSpec>(&layer.mixer);
 }
 
 const MoeSpec* moe_of(const LayerSpec& layer) { return std::get_if<MoeSpec>(&layer.mlp); }

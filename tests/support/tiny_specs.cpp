@@ -179,12 +179,40 @@ spec::ModelSpec tiny_moe() {
   return m;
 }
 
+spec::ModelSpec tiny_hybrid() {
+  spec::ModelSpec m = model(14, 21);
+  spec::NormSpec norm;
+  norm.weight = spec::NormWeight::kZeroCentered;
+  m.head.final_norm = norm;
+  for (int i = 0; i < 4; ++i) {
+    spec::AttentionSpec full = attention(4, 2, 6);
+    full.gate.kind = spec::GateKind::kElementWise;
+    full.rope->fraction = 0.5;
+    m.layers.push_back(pre_norm_layer("full", full, gated_mlp(12), norm));
+    if (i == 2) continue;
+    spec::GatedDeltaNetSpec linear;
+    linear.num_key_heads = i == 3 ? 3 : 2;
+    linear.num_value_heads = i == 0 ? 4 : linear.num_key_heads;
+    linear.key_head_dim = 4;
+    linear.value_head_dim = i == 1 ? 7 : 4;
+    linear.conv_size = i == 1 ? 3 : 4;
+    linear.conv_bias = i == 1;
+    linear.negative_eigenvalues = i == 1;
+    if (i == 1) linear.gate = spec::DeltaGate::kSigmoid;
+    if (i == 3) {
+      linear.conv_activation = spec::Activation::kGelu;
+      linear.gate = spec::DeltaGate::kGelu;
+      linear.norm.weight = spec::NormWeight::kZeroCentered;
+    }
+    m.layers.back().block = "linear";
+    m.layers.back().mixer = linear;
+  }
+  return m;
+}
+
 std::vector<NamedSpec> tiny_specs() {
-  return {{"llama", tiny_llama()},
-          {"step", tiny_step()},
-          {"gemma", tiny_gemma()},
-          {"odd", tiny_odd()},
-          {"moe", tiny_moe()}};
+  return {{"llama", tiny_llama()}, {"step", tiny_step()}, {"gemma", tiny_gemma()},
+          {"odd", tiny_odd()},     {"moe", tiny_moe()},   {"hybrid", tiny_hybrid()}};
 }
 
 }  // namespace headway::test

@@ -28,6 +28,10 @@ spec::ModelSpec tiny_odd();
 /// expert bias, scaling and limits; a latent width, biases and raw weights; a dense layer between.
 spec::ModelSpec tiny_moe();
 
+/// Gated DeltaNet layers of every kind (head ratios, widths, convolution biases and activations,
+/// gates, doubled beta) beside a full one.
+spec::ModelSpec tiny_hybrid();
+
 struct NamedSpec {
   std::string name;
   spec::ModelSpec spec;

@@ -16,8 +16,9 @@ namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> kFamilies = {
-      &headway_family(), &llama_family(),     &minimax_m2_family(), &mistral_family(),
-      &qwen3_family(),   &qwen3_moe_family(), &step3p5_family()};
+      &headway_family(), &llama_family(),     &minimax_m2_family(),  &mistral_family(),
+      &qwen3_family(),   &qwen3_moe_family(), &qwen3_5_text_family(), &qwen3_5_moe_text_family(), &olmo_hybrid_family(), &qwen3_next_family(),
+      &step3p5_family()};
   return kFamilies;
 }
 
@@ -116,8 +117,11 @@ const Family& find_family(std::string_view model_type) {
 std::vector<std::string> reasons_against(const Family& family, const spec::ModelSpec& spec) {
   Reasons reasons;
   for (size_t i = 0; i < spec.layers.size(); ++i) {
-    if (!family.has_experts && spec::moe_of(spec.layers[i]) != nullptr) {
+    if (!family.knows.experts && spec::moe_of(spec.layers[i]) != nullptr) {
       reasons.add_layer(i, "a mixture of experts");
+    }
+    if (!family.knows.linear_attention && spec::delta_net_of(spec.layers[i]) != nullptr) {
+      reasons.add_layer(i, "Gated DeltaNet");
     }
   }
   const auto lines = reasons.lines();
@@ -180,12 +184,13 @@ spec::ModelSpec canonical_spec(spec::ModelSpec spec) {
       moe->router.z_loss = 0;
       moe->router.bias_update_rate = spec::RouterSpec{}.bias_update_rate;
     }
-    auto& attention = std::get<spec::AttentionSpec>(layer.mixer);
-    attention.gate = {.kind = attention.gate.kind};
-    attention.dropout = 0.0;
-    if (attention.rope) attention.rope = canonical_rope(*attention.rope);
-    if (is_default_scale(attention.scale, attention.head_dim)) {
-      attention.scale = default_scale(attention.head_dim);
+    auto* attention = std::get_if<spec::AttentionSpec>(&layer.mixer);
+    if (attention == nullptr) continue;
+    attention->gate = {.kind = attention->gate.kind};
+    attention->dropout = 0.0;
+    if (attention->rope) attention->rope = canonical_rope(*attention->rope);
+    if (is_default_scale(attention->scale, attention->head_dim)) {
+      attention->scale = default_scale(attention->head_dim);
     }
   }
   return spec;

@@ -25,16 +25,25 @@ struct Family {
   /// spec -> the keys that `read` reads. The spec is expressible.
   Json (*write)(const spec::ModelSpec& spec);
   /// Differences between native tensor names and this family's; other names are the same.
-  std::vector<Rule> (*rules)();
-  bool has_experts = false;  // inexpressible and write know mixtures of experts
+  std::vector<Rule> (*rules)(const spec::ModelSpec& spec);
+  /// Features that inexpressible and write know; a layer with another one is refused before them.
+  struct Knows {
+    bool experts = false;
+    bool linear_attention = false;
+  };
+  Knows knows{};
 };
 
 const Family& headway_family();
 const Family& llama_family();
 const Family& mistral_family();
 const Family& minimax_m2_family();
+const Family& olmo_hybrid_family();
 const Family& qwen3_family();
 const Family& qwen3_moe_family();
+const Family& qwen3_5_text_family();
+const Family& qwen3_5_moe_text_family();
+const Family& qwen3_next_family();
 const Family& step3p5_family();
 
 /// By model_type; UnsupportedError listing the known ones.

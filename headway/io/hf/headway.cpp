@@ -23,13 +23,15 @@ Json write(const spec::ModelSpec& spec) {
   return {{"format", kFormat}, {"spec", spec::to_json(spec)}};
 }
 
-std::vector<Rule> rules() { return {}; }
+std::vector<Rule> rules(const spec::ModelSpec&) { return {}; }
 
 }  // namespace
 
 const Family& headway_family() {
-  static const Family kFamily{"headway", "HeadwayForCausalLM", read, inexpressible, write,
-                              rules,     /*has_experts=*/true};
+  static const Family kFamily{"headway", "HeadwayForCausalLM",
+                              read,      inexpressible,
+                              write,     rules,
+                              {.experts = true, .linear_attention = true}};
   return kFamily;
 }
 

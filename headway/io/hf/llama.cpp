@@ -40,7 +40,7 @@ Json write(const spec::ModelSpec& spec) {
   return json;
 }
 
-std::vector<Rule> rules() {
+std::vector<Rule> rules(const spec::ModelSpec&) {
   return {IgnoreRule{"*rotary_emb.inv_freq", "computed from the config"}};
 }
 

@@ -108,7 +108,7 @@ Json write(const spec::ModelSpec& spec) {
   return json;
 }
 
-std::vector<Rule> rules() {
+std::vector<Rule> rules(const spec::ModelSpec&) {
   const std::string native = "model.layers.{}.mlp.", disk = "model.layers.{}.block_sparse_moe.";
   const std::string native_expert = native + "experts.{}.", disk_expert = disk + "experts.{}.";
   std::vector<Rule> rules = fused_expert_rules("model.layers.{}.mlp.experts");
@@ -130,7 +130,7 @@ std::vector<Rule> rules() {
 
 const Family& minimax_m2_family() {
   static const Family kFamily{"minimax_m2", "MiniMaxM2ForCausalLM", read, inexpressible, write,
-                              rules,        /*has_experts=*/true};
+                              rules,        {.experts = true}};
   return kFamily;
 }
 

@@ -66,7 +66,8 @@ const spec::DenseMlpSpec* first_dense(const spec::ModelSpec& spec) {
   return nullptr;
 }
 
-/// The dense MLP of a model, or one expert's, where a config needs its keys all the same.
+}  // namespace
+
 spec::DenseMlpSpec dense_or_expert(const spec::ModelSpec& spec) {
   if (const spec::DenseMlpSpec* dense = first_dense(spec)) return *dense;
   const auto& moe = std::get<spec::MoeSpec>(spec.layers.front().mlp);
@@ -76,7 +77,12 @@ spec::DenseMlpSpec dense_or_expert(const spec::ModelSpec& spec) {
   return mlp;
 }
 
-}  // namespace
+const spec::AttentionSpec* first_attention(const spec::ModelSpec& spec) {
+  for (const spec::LayerSpec& layer : spec.layers) {
+    if (const auto* attention = spec::attention_of(layer)) return attention;
+  }
+  return nullptr;
+}
 
 spec::Activation read_activation(ConfigReader& config) {
   const std::string name = config.text("hidden_act", "silu");
@@ -129,7 +135,8 @@ spec::ModelSpec read_plain_decoder(ConfigReader& config, const PlainDefaults& de
   attention.rope = read_single_rope(config, model.max_positions, defaults.rope);
   layer.mixer = attention;
   spec::DenseMlpSpec mlp;
-  mlp.intermediate_size = config.required_integer("intermediate_size", width);
+  mlp.intermediate_size =
+      defaults.has_dense_mlp ? config.required_integer("intermediate_size", width) : 1;
   mlp.activation = read_activation(config);
   layer.mlp = mlp;
   const spec::NormSpec norm{.eps = config.number("rms_norm_eps", 1e-6, 0.0)};
@@ -194,7 +201,7 @@ void plain_reasons(const spec::ModelSpec& spec, const PlainTraits& traits, Reaso
 }
 
 Json write_plain_decoder(const spec::ModelSpec& spec) {
-  const auto& attention = std::get<spec::AttentionSpec>(spec.layers.front().mixer);
+  const spec::AttentionSpec& attention = *first_attention(spec);
   const spec::DenseMlpSpec mlp = dense_or_expert(spec);
   Json json;
   json["vocab_size"] = spec.embedding.vocab_size;

@@ -16,6 +16,7 @@ struct PlainDefaults {
   int64_t max_positions = 2048;
   bool needs_kv_heads = false;  // absent num_key_value_heads is an error instead of num_heads
   bool needs_head_dim = false;  // absent head_dim is an error instead of hidden / heads
+  bool has_dense_mlp = true;    // else there is no intermediate_size: every MLP will be replaced
   SingleRope rope;
 };
 
@@ -50,7 +51,13 @@ inline void plain_reasons(const spec::ModelSpec& spec, bool has_qk_norm, Reasons
   plain_reasons(spec, PlainTraits{.has_qk_norm = has_qk_norm}, reasons);
 }
 
-/// The keys that read_plain_decoder reads.
+/// The first layer with softmax attention; null without one.
+const spec::AttentionSpec* first_attention(const spec::ModelSpec& spec);
+
+/// The dense MLP of a model, or one expert's, where a config needs its keys all the same.
+spec::DenseMlpSpec dense_or_expert(const spec::ModelSpec& spec);
+
+/// The keys that read_plain_decoder reads, of the first layer with attention.
 Json write_plain_decoder(const spec::ModelSpec& spec);
 
 /// The window that all windowed layers share; nothing without one or when they differ.

@@ -241,7 +241,7 @@ std::vector<Rule> moe_rules() {
   return rules;
 }
 
-std::vector<Rule> rules() {
+std::vector<Rule> rules(const spec::ModelSpec&) {
   const char* quantised = "a quantised checkpoint";
   std::vector<Rule> rules = moe_rules();
   const std::vector<Rule> rest = {
@@ -259,7 +259,7 @@ std::vector<Rule> rules() {
 
 const Family& step3p5_family() {
   static const Family kFamily{"step3p5", "Step3p5ForCausalLM", step3p5::read, inexpressible, write,
-                              rules,     /*has_experts=*/true};
+                              rules,     {.experts = true}};
   return kFamily;
 }
 

@@ -17,7 +17,7 @@ import unittest
 PROGRAM = ""
 SOURCE = pathlib.Path()
 # The published family each example can be written as; None: no family holds its features.
-EXPORTS = {"demo": "step3p5", "gemma_like": None, "llama": "llama", "moe": None}
+EXPORTS = {"demo": "step3p5", "gemma_like": None, "hybrid": None, "llama": "llama", "moe": None}
 STEPS = 3
 
 

@@ -26,7 +26,19 @@ class GoldenFamily : public ::testing::TestWithParam<const char*> {
   }
 };
 
+bool has_other_layout_of(const fs::path& folder) {
+  const Checkpoint checkpoint = open_checkpoint(folder);
+  const TensorSource source = TensorSource::open(folder);
+  for (const Binding& binding : layout(checkpoint.spec, *checkpoint.family)) {
+    for (const DiskTensor& disk : binding.disk) {
+      if (!source.contains(disk.name) || source.info(disk.name).shape != disk.shape) return true;
+    }
+  }
+  return false;
+}
+
 TEST_P(GoldenFamily, BothSpellingsAreOneModel) {
+  if (!fs::exists(folder() / "config_alt.json")) GTEST_SKIP() << "the case has one spelling";
   const ReadConfig a = read("config.json");
   const ReadConfig b = read("config_alt.json");
   EXPECT_EQ(spec::diff(a.spec, b.spec), std::vector<std::string>{});
@@ -38,10 +50,12 @@ TEST_P(GoldenFamily, BothSpellingsAreOneModel) {
 TEST_P(GoldenFamily, InventoryIsTheFile) {
   const Checkpoint checkpoint = open_checkpoint(folder());
   const TensorSource source = TensorSource::open(folder());
-  const auto bindings = layout(checkpoint.spec, *checkpoint.family);
-  EXPECT_EQ(bindings.size(), source.tensors().size());
+  const auto bindings = layout(checkpoint.spec, *checkpoint.family, &source);
+  size_t tensors = 0;
+  for (const Binding& binding : bindings) tensors += binding.disk.size();
+  EXPECT_EQ(tensors, source.tensors().size());
   const Account held = account(bindings, checkpoint.spec, *checkpoint.family, source, {});
-  EXPECT_EQ(held.present.size(), source.tensors().size());
+  EXPECT_EQ(held.present.size(), bindings.size());
   EXPECT_TRUE(held.notes.empty());
 }
 
@@ -59,6 +73,7 @@ TEST_P(GoldenFamily, SameFamilyGivesTheSameFiles) {
 }
 
 TEST_P(GoldenFamily, ThroughNativeAndBack) {
+  if (has_other_layout_of(folder())) GTEST_SKIP() << "the case has another layout than its family writes";
   const TempFolder temp;
   convert(folder(), temp / "native", {.verify = true});
   const Checkpoint native = open_checkpoint(temp / "native");
@@ -99,7 +114,7 @@ TEST_P(GoldenFamily, ParametersHoldTheTensors) {
   }
   const LoadReport report = load_parameters(checkpoint, parameters);
   EXPECT_TRUE(report.missing.empty());
-  for (const Binding& binding : layout(checkpoint.spec, *checkpoint.family)) {
+  for (const Binding& binding : layout(checkpoint.spec, *checkpoint.family, &source)) {
     std::vector<at::Tensor> rows;
     for (const NativeTensor& native : binding.native) {
       rows.push_back(parameters[native.parameter].narrow(0, native.begin, native.shape[0]));
@@ -115,8 +130,11 @@ TEST_P(GoldenFamily, ParametersHoldTheTensors) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenFamily,
                          ::testing::Values("llama_gqa", "llama_llama3_bias_tied", "qwen3_qknorm",
-                                           "mistral_sliding", "step3p5_dense", "step3p5_moe",
-                                           "qwen3_moe_mixed", "minimax_m2"),
+                                           "mistral_sliding", "qwen3_5_text", "qwen3_5_moe_text",
+                                           "qwen3_5_moe_text_fused", "qwen3_next_dense",
+                                           "qwen3_next_moe", "olmo_hybrid_nope", "olmo_hybrid_rope",
+                                           "step3p5_dense", "step3p5_moe", "qwen3_moe_mixed",
+                                           "minimax_m2"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

@@ -88,6 +88,9 @@ std::vector<Case> cases() {
        {"rotary_base_per_layer", "scalar_base", "base_per_layer_partial_gate", "no_rope_freq"}) {
     all.push_back({"gpt_model", std::string("gpt_") + name});
   }
+  for (const char* name : {"gdn_basic", "gdn_conv_bias", "gdn_two_chunks"}) {
+    all.push_back({"gated_delta_net", name});
+  }
   for (const char* name : {"gdn_rule_chunks", "gdn_rule_initial_state"}) {
     all.push_back({"gated_delta_rule", name});
   }
@@ -98,7 +101,9 @@ std::vector<Case> cases() {
   }
   all.push_back({"moe_layer", "moe_layer_shared_gate"});
   all.push_back({"moe_layer", "moe_layer_sigmoid"});
-  all.push_back({"gpt_model", "moe_aux_gpt"});
+  for (const char* name : {"hybrid_gdn_dense", "hybrid_gdn_moe", "moe_aux_gpt"}) {
+    all.push_back({"gpt_model", name});
+  }
   all.push_back({"rope", "rope_tables"});
   all.push_back({"rope", "rope_apply"});
   all.push_back({"rope", "rope_packed_cp"});

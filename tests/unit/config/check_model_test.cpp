@@ -221,8 +221,9 @@ TEST(CheckModel, CodeBuiltConfigsAreHeldToTheRangesToo) {
   model.hidden_size = -1;
   model.num_layers = 1;
   BlockConfig block;
-  block.attention.num_heads = 2;
-  block.attention.head_dim = 4;
+  block.attention.emplace();
+  block.attention->num_heads = 2;
+  block.attention->head_dim = 4;
   block.mlp.emplace().intermediate_size = 8;
   model.blocks["only"] = block;
   Problems problems;

@@ -60,12 +60,12 @@ TEST(LoadRun, ReadsTheRunFileOfTheDesign) {
   const RunConfig run = parse_run(kRun, "run.yaml", {});
   EXPECT_EQ(run.model.hidden_size, 192);
   EXPECT_TRUE(run.model.tie_embeddings);
-  const AttentionConfig& global = run.model.blocks.at("global").attention;
+  const AttentionConfig& global = *run.model.blocks.at("global").attention;
   EXPECT_EQ(global.gate.kind, GateKind::kHeadWise);
   EXPECT_EQ(global.rope->base, 5e6);
   EXPECT_EQ(global.rope->fraction, 0.5);
   EXPECT_EQ(global.window, std::nullopt);
-  EXPECT_EQ(run.model.blocks.at("local").attention.window, 128);
+  EXPECT_EQ(run.model.blocks.at("local").attention->window, 128);
   EXPECT_THAT(run.data.train, ElementsAre("corpus"));
   EXPECT_EQ(run.train.optimizer.lr, 3e-3);
   EXPECT_EQ(run.output, "runs/demo");
@@ -103,8 +103,8 @@ TEST(LoadRun, OverridesReachEverything) {
   EXPECT_EQ(run.train.steps, 10);
   EXPECT_THAT(run.model.pattern, ElementsAre("global", "global", "global", "local"));
   EXPECT_THAT(run.data.train, ElementsAre("other"));
-  EXPECT_EQ(run.model.blocks.at("local").attention.rope->kind, RopeKind::kLinear);
-  EXPECT_EQ(run.model.blocks.at("global").attention.rope, std::nullopt);
+  EXPECT_EQ(run.model.blocks.at("local").attention->rope->kind, RopeKind::kLinear);
+  EXPECT_EQ(run.model.blocks.at("global").attention->rope, std::nullopt);
   EXPECT_EQ(run.train.device, Device::kCuda);
   EXPECT_EQ(run.train.optimizer.betas[1], 0.75);
   EXPECT_EQ(run.train.schedule.kind, ScheduleKind::kWsd);

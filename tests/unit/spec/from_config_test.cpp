@@ -124,7 +124,7 @@ TEST(Resolve, RefusesWhatTheConfigRulesRefuse) {
       error_of<ConfigError>(model),
       "model.rotary_base_per_layer: rotary_base_per_layer length (2) must equal num_layers (6)");
   model = model_config();
-  model.blocks.at("local").attention.num_kv_heads = 4;
+  model.blocks.at("local").attention->num_kv_heads = 4;
   EXPECT_EQ(error_of<ConfigError>(model),
             kLocal + "attention.num_kv_heads = 4: allowed a divisor of num_heads (= 6)");
 }

@@ -1,0 +1,90 @@
+// Families `qwen3_5_text` and `qwen3_5_moe_text`: the hybrid decoder with its linear projections
+// one after the other; dense, or with a mixture of experts in every layer.
+// Not for: images (a text model turns all rotary axes alike, so the sections change nothing).
+#include "headway/io/hf/hybrid_decoder.h"
+#include "headway/io/hf/moe_family.h"
+#include "headway/io/hf/qwen_experts.h"
+
+namespace headway::io {
+namespace {
+
+constexpr QwenExperts kExperts{
+    .num_experts = 256, .top_k = 8, .width = 512, .shared_width = 512};
+constexpr MoeForm kForm{.normalize = true, .shared = true, .shared_gate = true};
+
+spec::ModelSpec read_dense(ConfigReader& config) { return read_hybrid_decoder(config); }
+
+spec::ModelSpec read_moe(ConfigReader& config) {
+  spec::ModelSpec model = read_hybrid_decoder(config, /*has_dense_mlp=*/false);
+  const auto activation = std::get<spec::DenseMlpSpec>(model.layers.front().mlp).activation;
+  const int64_t experts = read_expert_count(config, kExperts);
+  if (experts == 0) config.problem("num_experts", "at least 1");
+  const spec::MoeSpec moe = read_qwen_experts(config, activation, experts, kExperts);
+  for (spec::LayerSpec& layer : model.layers) layer.mlp = moe;
+  return model;
+}
+
+std::vector<std::string> dense_inexpressible(const spec::ModelSpec& spec) {
+  Reasons reasons;
+  hybrid_reasons(spec, reasons);
+  return reasons.lines();
+}
+
+std::vector<std::string> moe_inexpressible(const spec::ModelSpec& spec) {
+  Reasons reasons;
+  hybrid_reasons(spec, reasons);
+  moe_reasons(spec, kForm, reasons);
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    if (spec::moe_of(spec.layers[i]) == nullptr) reasons.add_layer(i, "a dense MLP");
+  }
+  return reasons.lines();
+}
+
+Json write_dense(const spec::ModelSpec& spec) { return write_hybrid_decoder(spec); }
+
+Json write_moe(const spec::ModelSpec& spec) {
+  Json json = write_hybrid_decoder(spec);
+  json.erase("intermediate_size");
+  write_qwen_experts(spec, kExperts, json);
+  return json;
+}
+
+std::vector<Rule> rules(const spec::ModelSpec& spec) {
+  std::vector<Rule> rules = hybrid_rules(spec);
+  const std::string linear = "model.layers.{}.linear_attn.";
+  rules.push_back(
+      MapRule{{linear + "q_proj.weight", linear + "k_proj.weight", linear + "v_proj.weight"},
+              {linear + "in_proj_qkv.weight"},
+              &kConcatRows});
+  for (const std::string part : {"z", "b", "a"}) {
+    rules.push_back(
+        MapRule{{linear + part + "_proj.weight"}, {linear + "in_proj_" + part + ".weight"}});
+  }
+  return rules;
+}
+
+}  // namespace
+
+const Family& qwen3_5_text_family() {
+  static const Family kFamily{.name = "qwen3_5_text",
+                              .architecture = "Qwen3_5ForCausalLM",
+                              .read = read_dense,
+                              .inexpressible = dense_inexpressible,
+                              .write = write_dense,
+                              .rules = rules,
+                              .knows = {.linear_attention = true}};
+  return kFamily;
+}
+
+const Family& qwen3_5_moe_text_family() {
+  static const Family kFamily{.name = "qwen3_5_moe_text",
+                              .architecture = "Qwen3_5MoeForCausalLM",
+                              .read = read_moe,
+                              .inexpressible = moe_inexpressible,
+                              .write = write_moe,
+                              .rules = rules,
+                              .knows = {.experts = true, .linear_attention = true}};
+  return kFamily;
+}
+
+}  // namespace headway::io

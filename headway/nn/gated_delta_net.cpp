@@ -1,0 +1,134 @@
+// Stages of the Gated DeltaNet mixer in the order they run. Not for: arithmetic (ops).
+#include "headway/nn/gated_delta_net.h"
+
+#include <cmath>
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+
+#include "headway/base/error.h"
+#include "headway/ops/activation.h"
+#include "headway/ops/delta_gates.h"
+#include "headway/ops/linear.h"
+
+namespace headway::nn {
+namespace {
+
+constexpr double kUnitEps = 1e-6;
+
+ops::ActivationKind activation_of(spec::Activation activation) {
+  switch (activation) {
+    case spec::Activation::kSilu:
+      return ops::ActivationKind::kSilu;
+    case spec::Activation::kGeluTanh:
+      return ops::ActivationKind::kGeluTanh;
+    case spec::Activation::kGelu:
+      return ops::ActivationKind::kGelu;
+    case spec::Activation::kRelu:
+      return ops::ActivationKind::kRelu;
+  }
+  throw InternalError("[nn::GatedDeltaNet] activation is not in the enum");
+}
+
+ops::NormFlavour flavour_of(const spec::NormSpec& norm) {
+  switch (norm.weight) {
+    case spec::NormWeight::kPlain:
+      return ops::NormFlavour::kPlain;
+    case spec::NormWeight::kZeroCentered:
+      return ops::NormFlavour::kZeroCentered;
+    case spec::NormWeight::kFp32:
+      return ops::NormFlavour::kFp32Weight;
+    case spec::NormWeight::kNone:
+      return ops::NormFlavour::kNoWeight;
+  }
+  throw InternalError("[nn::GatedDeltaNet] norm weight is not in the enum");
+}
+
+/// The norm's product with a gate that has no fused op: act(z) ∘ y.
+at::Tensor gate_by_activation(spec::DeltaGate gate, const at::Tensor& z, const at::Tensor& y) {
+  const auto kind = gate == spec::DeltaGate::kGeluTanh ? ops::ActivationKind::kGeluTanh
+                    : gate == spec::DeltaGate::kGelu   ? ops::ActivationKind::kGelu
+                                                       : ops::ActivationKind::kRelu;
+  return ops::gated_activation(at::cat({z, y}, -1), kind);
+}
+
+DeltaState* state_of(const MixerInput& input) {
+  return input.state == nullptr ? nullptr : &std::get<DeltaState>(*input.state);
+}
+
+}  // namespace
+
+GatedDeltaNet::GatedDeltaNet(const spec::GatedDeltaNetSpec& spec, const ParameterScope& scope)
+    : spec_(spec),
+      widths_(spec),
+      in_(scope.child("in")),
+      conv_C1W_(scope.take("conv.weight")),
+      conv_bias_C_(scope.take_optional("conv.bias")),
+      dt_bias_H_(scope.take("dt_bias")),
+      log_rate_H_(scope.take("A_log")),
+      norm_V_(scope.take_optional("norm.weight")),
+      out_(scope.child("out")),
+      rule_{1.0 / std::sqrt(static_cast<double>(spec.key_head_dim)), true, kUnitEps} {}
+
+GatedDeltaNet::Parts GatedDeltaNet::project(const at::Tensor& x_TD) const {
+  const int64_t heads = spec_.num_value_heads;
+  const auto runs =
+      ops::split_columns(in_.forward(x_TD), {widths_.conv, widths_.values, heads, heads});
+  at::Tensor beta = runs[2].sigmoid();
+  if (spec_.negative_eigenvalues) beta = 2 * beta;
+  return {runs[0], runs[1].unflatten(1, {heads, spec_.value_head_dim}), beta,
+          ops::delta_decay(runs[3], log_rate_H_, dt_bias_H_)};
+}
+
+at::Tensor GatedDeltaNet::convolve(const at::Tensor& qkv_TC, const MixerInput& input) const {
+  const bool fused = spec_.conv_activation == spec::Activation::kSilu;
+  ops::CausalConvInputs in{qkv_TC, conv_C1W_.squeeze(1), conv_bias_C_, {}};
+  DeltaState* state = state_of(input);
+  if (state != nullptr) in.initial_state_NPC = state->gather_inputs(qkv_TC);
+  const auto result = ops::causal_conv1d(
+      in, input.sequences, fused ? ops::ConvActivation::kSilu : ops::ConvActivation::kNone);
+  if (state != nullptr) state->scatter_inputs(result.final_state_NPC);
+  return fused ? result.out_TC
+               : ops::activation(result.out_TC, activation_of(spec_.conv_activation));
+}
+
+at::Tensor GatedDeltaNet::mix(const Parts& parts, const at::Tensor& qkv_TC,
+                              const MixerInput& input) const {
+  const auto runs = ops::split_columns(qkv_TC, {widths_.keys, widths_.keys, widths_.values});
+  const auto heads = [](const at::Tensor& x, int64_t count) { return x.unflatten(1, {count, -1}); };
+  const ops::DeltaRuleInputs in{heads(runs[0], spec_.num_key_heads),
+                                heads(runs[1], spec_.num_key_heads),
+                                heads(runs[2], spec_.num_value_heads),
+                                parts.decay_TH,
+                                parts.beta_TH,
+                                {}};
+  if (DeltaState* state = state_of(input)) {
+    return ops::gated_delta_step(in, state->states_MHKV(qkv_TC), state->slots(), input.sequences,
+                                 rule_);
+  }
+  return ops::gated_delta_rule(in, input.sequences, rule_).out_THV;
+}
+
+at::Tensor GatedDeltaNet::gated(const at::Tensor& mixed_THV, const at::Tensor& z_THV) const {
+  const ops::NormFlavour flavour = flavour_of(spec_.norm);
+  const auto fused = [&](ops::NormGate gate) {
+    return ops::gated_rms_norm(mixed_THV, z_THV, norm_V_, {spec_.norm.eps, flavour, gate});
+  };
+  switch (spec_.gate) {
+    case spec::DeltaGate::kSilu:
+      return fused(ops::NormGate::kSilu);
+    case spec::DeltaGate::kSigmoid:
+      return fused(ops::NormGate::kSigmoid);
+    default:
+      return gate_by_activation(spec_.gate, z_THV,
+                                ops::rms_norm(mixed_THV, norm_V_, spec_.norm.eps, flavour));
+  }
+}
+
+MixerOutput GatedDeltaNet::forward(const MixerInput& input) const {
+  const Parts parts = project(input.x_TD);
+  const at::Tensor mixed = mix(parts, convolve(parts.qkv_TC, input), input);
+  return {out_.forward(gated(mixed, parts.z_THV).flatten(1))};
+}
+
+}  // namespace headway::nn
