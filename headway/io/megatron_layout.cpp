@@ -137,9 +137,9 @@ std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, const M
   std::vector<MegatronPart> parts;
   for (int64_t e = 0; e < tensor.experts; ++e) {
     const std::string number = std::to_string(e);
-    parts.push_back(
-        {form.grouped_experts ? before + after + number : before + "local_experts." + number + "." + after,
-         e * rows, rows});
+    parts.push_back({form.grouped_experts ? before + after + number
+                                          : before + "local_experts." + number + "." + after,
+                     e * rows, rows});
   }
   return parts;
 }

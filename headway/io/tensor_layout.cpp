@@ -57,12 +57,12 @@ std::optional<Binding> apply(const MapRule& rule, const NativeTensor& native,
     binding.disk.push_back({with_numbers(rule.disk[i], *numbers), disk_shapes.at(i)});
   }
   if (!rule.alternative) return binding;
-  const bool is_held = held != nullptr && std::ranges::all_of(binding.disk, [&](const auto& disk) {
-                         // A name that the ordinary layout has too: the shape tells them apart.
-                         return held->contains(disk.name) &&
-                                (!by_name.contains(disk.name) ||
-                                 held->info(disk.name).shape == disk.shape);
-                       });
+  const bool is_held =
+      held != nullptr && std::ranges::all_of(binding.disk, [&](const auto& disk) {
+        // A name that the ordinary layout has too: the shape tells them apart.
+        return held->contains(disk.name) &&
+               (!by_name.contains(disk.name) || held->info(disk.name).shape == disk.shape);
+      });
   return is_held ? std::optional(binding) : std::nullopt;
 }
 

@@ -66,7 +66,7 @@ void Block::set_recompute(const RecomputePlan& plan) {
 
 void Block::set_checks(const Watch& watch) {
   watch_ = watch;
-  if (auto* attention = std::get_if<Attention>(&mixer_)) attention->set_checks(watch.checks);
+  std::visit([&](auto& mixer) { mixer.set_checks(watch.checks); }, mixer_);
 }
 
 void Block::look(const char* name, const at::Tensor& x_TD, int64_t tokens) const {

@@ -125,9 +125,19 @@ at::Tensor GatedDeltaNet::gated(const at::Tensor& mixed_THV, const at::Tensor& z
   }
 }
 
+void GatedDeltaNet::check(const Parts& parts, const at::Tensor& mixed_THV) const {
+  const int64_t tokens = mixed_THV.size(0), heads = spec_.num_value_heads;
+  checks_->tensor("q, k, v", parts.qkv_TC, {tokens, widths_.conv});
+  checks_->tensor("z", parts.z_THV, {tokens, heads, spec_.value_head_dim});
+  checks_->tensor("beta", parts.beta_TH, {tokens, heads});
+  checks_->tensor("decay", parts.decay_TH, {tokens, heads});
+  checks_->tensor("delta rule output", mixed_THV, {tokens, heads, spec_.value_head_dim});
+}
+
 MixerOutput GatedDeltaNet::forward(const MixerInput& input) const {
   const Parts parts = project(input.x_TD);
   const at::Tensor mixed = mix(parts, convolve(parts.qkv_TC, input), input);
+  if (checks_ != nullptr) check(parts, mixed);
   return {out_.forward(gated(mixed, parts.z_THV).flatten(1))};
 }
 

@@ -8,6 +8,7 @@
 #include "headway/nn/linear.h"
 #include "headway/nn/mixer.h"
 #include "headway/nn/parameters.h"
+#include "headway/nn/realtime_checks.h"
 #include "headway/ops/causal_conv.h"
 #include "headway/ops/delta_rule.h"
 #include "headway/ops/gated_norm.h"
@@ -28,6 +29,9 @@ class GatedDeltaNet {
   /// sequence continue its slot.
   MixerOutput forward(const MixerInput& input) const;
 
+  /// Looks at projections, decays and the rule's output of every pass; null = at nothing.
+  void set_checks(RealtimeChecks* checks) { checks_ = checks; }
+
  private:
   struct Parts {
     at::Tensor qkv_TC, z_THV, beta_TH, decay_TH;
@@ -36,6 +40,7 @@ class GatedDeltaNet {
   at::Tensor convolve(const at::Tensor& qkv_TC, const MixerInput& input) const;
   at::Tensor mix(const Parts& parts, const at::Tensor& qkv_TC, const MixerInput& input) const;
   at::Tensor gated(const at::Tensor& mixed_THV, const at::Tensor& z_THV) const;
+  void check(const Parts& parts, const at::Tensor& mixed_THV) const;
 
   spec::GatedDeltaNetSpec spec_;
   spec::DeltaWidths widths_;
@@ -47,6 +52,7 @@ class GatedDeltaNet {
   at::Tensor norm_V_;
   Linear out_;
   ops::DeltaRuleOptions rule_;
+  RealtimeChecks* checks_ = nullptr;
 };
 
 }  // namespace headway::nn

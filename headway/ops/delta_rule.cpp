@@ -30,6 +30,11 @@ constexpr char kOp[] = "gated_delta_rule";
 Support always(const DeltaRuleArguments&) { return Support::yes(); }
 
 constexpr DeltaRuleKernel kKernels[] = {
+    {"small",
+     true,
+     internal::delta_rule_small_supports,
+     {internal::delta_rule_small_forward, internal::delta_rule_small_backward,
+      internal::delta_rule_small_step}},
     {"cpu",
      true,
      internal::delta_rule_cpu_supports,

@@ -41,8 +41,8 @@ class Checker {
                           "the value of experimental_attention_variant");
     }
     if (*variant == "dsa" || *variant == "dsv4_hybrid" || *variant == "gdn2") {
-      unsupported_.push_back(
-          fmt::format("{} = {}: that variant is not in this build", at, *variant));
+      unsupported_.push_back(fmt::format("{} = {}: {} is not in this build", at, *variant,
+                                         *variant == "dsa" ? "sparse attention" : "that variant"));
       return;
     }
     if (!is_linear_attention_variant(variant)) {

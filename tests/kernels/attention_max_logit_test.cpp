@@ -128,7 +128,8 @@ TEST(MaxLogit, RunsRepeatAndNanIsSeen) {
 
 template <class E>
 std::string error(const at::Tensor& q, const at::Tensor& k, const Case& c) {
-  return testing_support::message_of<E>([&] { ops::attention_max_logit(q, k, sequences_of(c), options_of(c)); });
+  return testing_support::message_of<E>(
+      [&] { ops::attention_max_logit(q, k, sequences_of(c), options_of(c)); });
 }
 
 TEST(MaxLogit, Errors) {

@@ -231,7 +231,7 @@ TEST_P(DeltaRuleKernel, RepeatedKeysAndSteepDecaysStayAccurate) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, DeltaRuleKernel,
-                         testing::ValuesIn(test::kernel_variants({"cpu"},
+                         testing::ValuesIn(test::kernel_variants({"small", "cpu"},
                                                                  {"composed", "reference"})));
 
 TEST(DeltaRule, BitsDoNotDependOnThreads) {
@@ -260,7 +260,7 @@ TEST(DeltaRule, HalfAndOnlyOneCotangent) {
                     gated_delta_rule(wide.inputs, wide.sequences, wide.options).out_THV,
                     4 * test::unit_roundoff(at::kHalf)));
   // Only the final state is used: the queries get zeros.
-  for (const char* kernel : {"cpu", "composed", "reference"}) {
+  for (const char* kernel : {"small", "cpu", "composed", "reference"}) {
     const ScopedKernel forced("gated_delta_rule", kernel);
     Problem p = make_problem(c, at::kFloat);
     p.inputs.q_TGK.requires_grad_();

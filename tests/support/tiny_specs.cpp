@@ -1,6 +1,7 @@
 // Small models for tests. Not for: anything measured.
 #include "tests/support/tiny_specs.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace headway::test {
@@ -185,7 +186,7 @@ spec::ModelSpec tiny_hybrid() {
   norm.weight = spec::NormWeight::kZeroCentered;
   m.head.final_norm = norm;
   for (int i = 0; i < 4; ++i) {
-    spec::AttentionSpec full = attention(4, 2, 6);
+    spec::AttentionSpec full = attention(4, 2, 8);
     full.gate.kind = spec::GateKind::kElementWise;
     full.rope->fraction = 0.5;
     m.layers.push_back(pre_norm_layer("full", full, gated_mlp(12), norm));
@@ -213,6 +214,16 @@ spec::ModelSpec tiny_hybrid() {
 std::vector<NamedSpec> tiny_specs() {
   return {{"llama", tiny_llama()}, {"step", tiny_step()}, {"gemma", tiny_gemma()},
           {"odd", tiny_odd()},     {"moe", tiny_moe()},   {"hybrid", tiny_hybrid()}};
+}
+
+std::vector<NamedSpec> tiny_attention_specs() {
+  std::vector<NamedSpec> specs = tiny_specs();
+  std::erase_if(specs, [](const NamedSpec& named) {
+    return std::ranges::any_of(named.spec.layers, [](const spec::LayerSpec& layer) {
+      return spec::attention_of(layer) == nullptr;
+    });
+  });
+  return specs;
 }
 
 }  // namespace headway::test

@@ -37,5 +37,7 @@ struct NamedSpec {
   spec::ModelSpec spec;
 };
 std::vector<NamedSpec> tiny_specs();
+/// Those whose layers all keep keys and values.
+std::vector<NamedSpec> tiny_attention_specs();
 
 }  // namespace headway::test

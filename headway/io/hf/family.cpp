@@ -16,8 +16,11 @@ namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> kFamilies = {
-      &headway_family(), &llama_family(),     &minimax_m2_family(),  &mistral_family(),
-      &qwen3_family(),   &qwen3_moe_family(), &qwen3_5_text_family(), &qwen3_5_moe_text_family(), &olmo_hybrid_family(), &qwen3_next_family(),
+      &headway_family(),      &llama_family(),
+      &minimax_m2_family(),   &mistral_family(),
+      &qwen3_family(),        &qwen3_moe_family(),
+      &qwen3_5_text_family(), &qwen3_5_moe_text_family(),
+      &olmo_hybrid_family(),  &qwen3_next_family(),
       &step3p5_family()};
   return kFamilies;
 }

@@ -28,9 +28,12 @@ std::vector<Rule> rules(const spec::ModelSpec&) { return {}; }
 }  // namespace
 
 const Family& headway_family() {
-  static const Family kFamily{"headway", "HeadwayForCausalLM",
-                              read,      inexpressible,
-                              write,     rules,
+  static const Family kFamily{"headway",
+                              "HeadwayForCausalLM",
+                              read,
+                              inexpressible,
+                              write,
+                              rules,
                               {.experts = true, .linear_attention = true}};
   return kFamily;
 }

@@ -34,8 +34,7 @@ bool has_rope(ConfigReader& config) {
 }
 
 spec::GatedDeltaNetSpec read_mixer(ConfigReader& config, int64_t hidden, int64_t heads) {
-  const int64_t key_heads =
-      config.integer("linear_num_key_heads", {1, config::kMaxHeads}, heads);
+  const int64_t key_heads = config.integer("linear_num_key_heads", {1, config::kMaxHeads}, heads);
   const int64_t key_dim = std::max<int64_t>(3 * hidden / (4 * key_heads), 1);
   const int64_t given = config.integer("linear_key_head_dim", {1, config::kMaxHeadDim},
                                        std::min(key_dim, config::kMaxHeadDim));

@@ -8,8 +8,7 @@
 namespace headway::io {
 namespace {
 
-constexpr QwenExperts kExperts{
-    .num_experts = 256, .top_k = 8, .width = 512, .shared_width = 512};
+constexpr QwenExperts kExperts{.num_experts = 256, .top_k = 8, .width = 512, .shared_width = 512};
 constexpr MoeForm kForm{.normalize = true, .shared = true, .shared_gate = true};
 
 spec::ModelSpec read_dense(ConfigReader& config) { return read_hybrid_decoder(config); }

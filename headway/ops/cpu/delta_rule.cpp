@@ -15,16 +15,10 @@ namespace {
 
 using cpu::DeltaProblem;
 using cpu::DeltaScratch;
+using cpu::DeltaStates;
 
 // Up to so many tokens a sequence without gradients is cheaper token by token.
 constexpr int64_t kStepTokens = 8;
-
-/// Where the states of a call lie.
-struct DeltaStates {
-  float* final_states = nullptr;  // [N,H,K,V], or [M,H,K,V] with slots
-  const std::vector<int64_t>* slots = nullptr;
-  float* chunk_states = nullptr;  // [C,H,K,V] or null
-};
 
 class DeltaForward {
  public:
@@ -128,19 +122,8 @@ Support delta_rule_cpu_supports(const DeltaRuleArguments& arguments) {
 DeltaRuleForward delta_rule_cpu_forward(const DeltaRuleArguments& a) {
   const TargetScope target(forced_target("gated_delta_rule"));
   const DeltaProblem p(a);
-  DeltaRuleForward result;
-  result.out = at::empty(a.inputs.v_THV.sizes(), a.inputs.v_THV.options());
-  const std::vector<int64_t> sizes{p.sequences(), p.heads, p.key_dim, p.value_dim};
-  const at::Tensor& initial = a.inputs.initial_state_NHKV;
-  result.final_state = initial.defined() ? initial.detach().clone(at::MemoryFormat::Contiguous)
-                                         : at::zeros(sizes, at::kFloat);
-  DeltaStates states;
-  states.final_states = result.final_state.data_ptr<float>();
-  if (a.keeps_states) {
-    result.states = at::empty({p.chunk_rows.back(), p.heads, p.key_dim, p.value_dim}, at::kFloat);
-    states.chunk_states = result.states.data_ptr<float>();
-  }
-  DeltaForward(p, cpu::head_rows(result.out), states).run();
+  DeltaRuleForward result = cpu::empty_forward(a, p);
+  DeltaForward(p, cpu::head_rows(result.out), cpu::states_of(result)).run();
   return result;
 }
 

@@ -17,14 +17,7 @@ namespace {
 using cpu::block_gemm;
 using cpu::DeltaProblem;
 using cpu::DeltaScratch;
-
-/// Gradients as the tasks fill them; decay and beta in float32.
-struct DeltaSinks {
-  cpu::HeadRows q, k, v;
-  float* log_decay = nullptr;      // [T,H,channels]
-  float* beta = nullptr;           // [T,H]
-  float* initial_state = nullptr;  // [N,H,K,V]; holds the final state's gradient at first
-};
+using cpu::DeltaSinks;
 
 class DeltaBackward {
  public:
@@ -170,25 +163,9 @@ DeltaRuleGradients delta_rule_cpu_backward(const DeltaRuleArguments& a,
                                            const DeltaRuleBackwardArguments& wanted) {
   const TargetScope target(forced_target("gated_delta_rule"));
   const DeltaProblem p(a);
-  const DeltaRuleInputs& in = a.inputs;
-  const auto like = [](const at::Tensor& x) { return at::empty(x.sizes(), x.options()); };
-  DeltaRuleGradients gradients;
-  gradients.q = like(in.q_TGK);
-  gradients.k = like(in.k_TGK);
-  gradients.v = like(in.v_THV);
-  const at::Tensor d_decay = like(p.held_decay), d_beta = like(p.held_beta);
-  gradients.initial_state =
-      wanted.d_final_state.defined()
-          ? wanted.d_final_state.clone(at::MemoryFormat::Contiguous)
-          : at::zeros({p.sequences(), p.heads, p.key_dim, p.value_dim}, at::kFloat);
-  const at::Tensor d_out = wanted.d_out.defined() ? wanted.d_out : at::zeros_like(gradients.v);
-  const DeltaSinks sinks{cpu::head_rows(gradients.q), cpu::head_rows(gradients.k),
-                         cpu::head_rows(gradients.v), d_decay.data_ptr<float>(),
-                         d_beta.data_ptr<float>(),    gradients.initial_state.data_ptr<float>()};
-  DeltaBackward(p, wanted.states.const_data_ptr<float>(), cpu::head_rows(d_out), sinks).run();
-  gradients.log_decay = d_decay.to(in.log_decay.scalar_type());
-  gradients.beta = d_beta.to(in.beta_TH.scalar_type());
-  return gradients;
+  const cpu::DeltaGradientBuffers buffers(a, p, wanted);
+  DeltaBackward(p, wanted.states.const_data_ptr<float>(), buffers.d_out(), buffers.sinks()).run();
+  return buffers.finish(a);
 }
 
 }  // namespace headway::ops::internal

@@ -188,4 +188,55 @@ std::vector<DeltaTask> delta_tasks(const DeltaProblem& p) {
   return tasks;
 }
 
+internal::DeltaRuleForward empty_forward(const internal::DeltaRuleArguments& a,
+                                         const DeltaProblem& p) {
+  internal::DeltaRuleForward result;
+  result.out = at::empty(a.inputs.v_THV.sizes(), a.inputs.v_THV.options());
+  const std::vector<int64_t> sizes{p.sequences(), p.heads, p.key_dim, p.value_dim};
+  const at::Tensor& initial = a.inputs.initial_state_NHKV;
+  result.final_state = initial.defined() ? initial.detach().clone(at::MemoryFormat::Contiguous)
+                                         : at::zeros(sizes, at::kFloat);
+  if (a.keeps_states) {
+    result.states = at::empty({p.chunk_rows.back(), p.heads, p.key_dim, p.value_dim}, at::kFloat);
+  }
+  return result;
+}
+
+DeltaStates states_of(const internal::DeltaRuleForward& forward) {
+  DeltaStates states;
+  states.final_states = forward.final_state.data_ptr<float>();
+  if (forward.states.defined()) states.chunk_states = forward.states.data_ptr<float>();
+  return states;
+}
+
+DeltaGradientBuffers::DeltaGradientBuffers(const internal::DeltaRuleArguments& a,
+                                           const DeltaProblem& p,
+                                           const internal::DeltaRuleBackwardArguments& wanted) {
+  const auto like = [](const at::Tensor& x) { return at::empty(x.sizes(), x.options()); };
+  gradients_.q = like(a.inputs.q_TGK);
+  gradients_.k = like(a.inputs.k_TGK);
+  gradients_.v = like(a.inputs.v_THV);
+  d_decay_ = like(p.held_decay);
+  d_beta_ = like(p.held_beta);
+  gradients_.initial_state =
+      wanted.d_final_state.defined()
+          ? wanted.d_final_state.clone(at::MemoryFormat::Contiguous)
+          : at::zeros({p.sequences(), p.heads, p.key_dim, p.value_dim}, at::kFloat);
+  d_out_ = wanted.d_out.defined() ? wanted.d_out : at::zeros_like(gradients_.v);
+}
+
+DeltaSinks DeltaGradientBuffers::sinks() const {
+  return {head_rows(gradients_.q),   head_rows(gradients_.k),
+          head_rows(gradients_.v),   d_decay_.data_ptr<float>(),
+          d_beta_.data_ptr<float>(), gradients_.initial_state.data_ptr<float>()};
+}
+
+internal::DeltaRuleGradients DeltaGradientBuffers::finish(
+    const internal::DeltaRuleArguments& a) const {
+  internal::DeltaRuleGradients result = gradients_;
+  result.log_decay = d_decay_.to(a.inputs.log_decay.scalar_type());
+  result.beta = d_beta_.to(a.inputs.beta_TH.scalar_type());
+  return result;
+}
+
 }  // namespace headway::ops::cpu

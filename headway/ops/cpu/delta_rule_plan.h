@@ -80,6 +80,42 @@ DeltaScores scores_of(const DeltaProblem& p, int64_t n, const DeltaScratch& s);
 void correct(const DeltaProblem& p, int64_t n, const float* state, const DeltaScratch& s,
              float* error);
 
+/// Where the states of a forward pass lie.
+struct DeltaStates {
+  float* final_states = nullptr;  // [N,H,K,V], or [M,H,K,V] with slots
+  const std::vector<int64_t>* slots = nullptr;
+  float* chunk_states = nullptr;  // [C,H,K,V] or null
+};
+
+/// Results to fill: out, final states that begin as the initial ones, chunk states if kept.
+internal::DeltaRuleForward empty_forward(const internal::DeltaRuleArguments& arguments,
+                                         const DeltaProblem& p);
+DeltaStates states_of(const internal::DeltaRuleForward& forward);
+
+/// Gradients as the tasks fill them; decay and beta in float32.
+struct DeltaSinks {
+  HeadRows q, k, v;
+  float* log_decay = nullptr;      // [T,H,channels]
+  float* beta = nullptr;           // [T,H]
+  float* initial_state = nullptr;  // [N,H,K,V]; holds the final state's gradient at first
+};
+
+/// Memory of the gradients of a backward pass.
+class DeltaGradientBuffers {
+ public:
+  DeltaGradientBuffers(const internal::DeltaRuleArguments& arguments, const DeltaProblem& p,
+                       const internal::DeltaRuleBackwardArguments& wanted);
+  DeltaSinks sinks() const;
+  /// The output's gradient, zeros where there was none.
+  HeadRows d_out() const { return head_rows(d_out_); }
+  /// In the dtypes of the inputs.
+  internal::DeltaRuleGradients finish(const internal::DeltaRuleArguments& arguments) const;
+
+ private:
+  internal::DeltaRuleGradients gradients_;
+  at::Tensor d_decay_, d_beta_, d_out_;
+};
+
 /// A sequence and a key head, the longest first.
 struct DeltaTask {
   int64_t sequence;

@@ -73,4 +73,12 @@ DeltaRuleGradients delta_rule_cpu_backward(const DeltaRuleArguments& arguments,
 at::Tensor delta_rule_cpu_step(const DeltaRuleArguments& arguments, const at::Tensor& states,
                                const std::vector<int64_t>& slots);
 
+/// Token by token in double: float32 and bfloat16 on the CPU, states of up to 1024 elements.
+Support delta_rule_small_supports(const DeltaRuleArguments& arguments);
+DeltaRuleForward delta_rule_small_forward(const DeltaRuleArguments& arguments);
+DeltaRuleGradients delta_rule_small_backward(const DeltaRuleArguments& arguments,
+                                             const DeltaRuleBackwardArguments& wanted);
+at::Tensor delta_rule_small_step(const DeltaRuleArguments& arguments, const at::Tensor& states,
+                                 const std::vector<int64_t>& slots);
+
 }  // namespace headway::ops::internal

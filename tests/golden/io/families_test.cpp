@@ -73,7 +73,8 @@ TEST_P(GoldenFamily, SameFamilyGivesTheSameFiles) {
 }
 
 TEST_P(GoldenFamily, ThroughNativeAndBack) {
-  if (has_other_layout_of(folder())) GTEST_SKIP() << "the case has another layout than its family writes";
+  if (has_other_layout_of(folder()))
+    GTEST_SKIP() << "the case has another layout than its family writes";
   const TempFolder temp;
   convert(folder(), temp / "native", {.verify = true});
   const Checkpoint native = open_checkpoint(temp / "native");

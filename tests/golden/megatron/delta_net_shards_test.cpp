@@ -5,6 +5,7 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "headway/base/error.h"
@@ -58,8 +59,8 @@ class DeltaNetShards : public testing::Test {
   }
 
   std::string file_name(const std::string& parameter) const {
-    return io::megatron_name(parameter, {.linear = true}).substr(
-        std::string("decoder.layers.0.self_attention.").size());
+    return io::megatron_name(parameter, {.linear = true})
+        .substr(std::string("decoder.layers.0.self_attention.").size());
   }
   /// The norm in front of the mixer, which Megatron fuses into in_proj.
   at::Tensor normed() const {

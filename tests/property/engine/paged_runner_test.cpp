@@ -97,7 +97,7 @@ class Life {
 
 TEST(PagedRunnerProperty, RandomLivesGiveTheHiddenStatesOfRequestsAlone) {
   int64_t evicted = 0;
-  for (const auto& [name, spec] : test::tiny_specs()) {
+  for (const auto& [name, spec] : test::tiny_attention_specs()) {
     SCOPED_TRACE(name);
     nn::Transformer model(spec, at::kDouble);
     model.parameters().initialise(3);

@@ -106,7 +106,7 @@ RC_GTEST_PROP(TransformerProperty, FutureTokensChangeNothing, ()) {
 }
 
 TEST(TransformerProperty, AnalyticEqualsNumericGradientOfEveryParameter) {
-  constexpr double kStep = 1e-5;
+  constexpr double kStep = 1e-6;  // third derivatives reach 1e4
   for (const auto& [name, spec] : test::tiny_specs()) {
     SCOPED_TRACE(name);
     Transformer model(spec, at::kDouble);

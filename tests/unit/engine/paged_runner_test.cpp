@@ -41,7 +41,7 @@ ContextOptions limits(int64_t num_blocks, int64_t max_tokens = 1000) {
 int64_t vocab(const nn::Transformer& model) { return model.spec().embedding.vocab_size; }
 
 TEST(PagedRunner, MixedDecodeAndPrefillEqualTheFullForward) {
-  for (const auto& [name, spec] : test::tiny_specs()) {
+  for (const auto& [name, spec] : test::tiny_attention_specs()) {
     for (const int64_t block : {4, 64, 256}) {
       SCOPED_TRACE(name + " block " + std::to_string(block));
       nn::Transformer model = make(spec);
@@ -71,7 +71,7 @@ TEST(PagedRunner, MixedDecodeAndPrefillEqualTheFullForward) {
 }
 
 TEST(PagedRunner, FloatKernelsAgreeWithTheFullForward) {
-  for (const auto& [name, spec] : test::tiny_specs()) {
+  for (const auto& [name, spec] : test::tiny_attention_specs()) {
     SCOPED_TRACE(name);
     nn::Transformer model = make(spec, at::kFloat);
     PagedDriver driver(model, 16, limits(200));
@@ -84,7 +84,7 @@ TEST(PagedRunner, FloatKernelsAgreeWithTheFullForward) {
 }
 
 TEST(PagedRunner, EverySplitOfAPromptGivesTheSame) {
-  for (const auto& [name, spec] : test::tiny_specs()) {
+  for (const auto& [name, spec] : test::tiny_attention_specs()) {
     nn::Transformer model = make(spec);
     for (int64_t split = 1; split < 20; ++split) {
       SCOPED_TRACE(name + " split at " + std::to_string(split));
@@ -114,7 +114,7 @@ TEST(PagedRunner, ATokenBudgetCutsPromptsAndOthersDecodeMeanwhile) {
 }
 
 TEST(PagedRunner, PrefixesFromTheCacheGiveTheSame) {
-  for (const auto& [name, spec] : test::tiny_specs()) {
+  for (const auto& [name, spec] : test::tiny_attention_specs()) {
     SCOPED_TRACE(name);
     nn::Transformer model = make(spec);
     ContextOptions options = limits(300);
@@ -137,7 +137,7 @@ TEST(PagedRunner, PrefixesFromTheCacheGiveTheSame) {
 }
 
 TEST(PagedRunner, TwoDraftedTokensAcrossABlockBoundaryEqualOneByOne) {
-  for (const auto& [name, spec] : test::tiny_specs()) {
+  for (const auto& [name, spec] : test::tiny_attention_specs()) {
     for (int64_t prompt = 1; prompt <= 4; ++prompt) {
       SCOPED_TRACE(name + " prompt " + std::to_string(prompt));
       nn::Transformer model = make(spec);

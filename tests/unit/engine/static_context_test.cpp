@@ -65,7 +65,7 @@ at::Tensor run_pieces(StaticContext& context, const at::Tensor& ids_BS,
 }
 
 TEST(StaticContext, PrefillAndDecodeInAnyPiecesEqualTheFullForward) {
-  for (const auto& [name, spec] : test::tiny_specs()) {
+  for (const auto& [name, spec] : test::tiny_attention_specs()) {
     for (const bool flash : {false, true}) {
       SCOPED_TRACE(name + (flash ? " flash" : ""));
       nn::Transformer model = make(spec);

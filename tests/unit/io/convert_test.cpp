@@ -346,7 +346,7 @@ const Family& fused_family() {
       llama_family().read,
       llama_family().inexpressible,
       llama_family().write,
-      [] {
+      [](const spec::ModelSpec&) {
         return std::vector<Rule>{
             MapRule{{"model.layers.{}.mlp.gate_proj.weight", "model.layers.{}.mlp.up_proj.weight"},
                     {"model.layers.{}.mlp.gate_up.weight"},

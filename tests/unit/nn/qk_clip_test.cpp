@@ -238,9 +238,15 @@ TEST(QkClip, ErrorsAndTheTrackerIsResetInEveryCase) {
     EXPECT_THAT(message_of<ShapeError>([&] { clip(QkClip{}); }), HasSubstr("allowed [4]"));
     EXPECT_FALSE(attention.max_logit().value().defined());
   }
-  EXPECT_THAT(message_of<NonFiniteError>([&] { etas_of({1, NAN, 1, 1}, 4); }), HasSubstr("[1] = nan"));
+  EXPECT_THAT(message_of<NonFiniteError>([&] {
+                etas_of({1, NAN, 1, 1}, 4);
+              }),
+              HasSubstr("[1] = nan"));
   EXPECT_THAT(message_of<NonFiniteError>([&] { etas_of({INFINITY}, 1); }), HasSubstr("[0] = inf"));
-  EXPECT_THAT(message_of<ShapeError>([&] { etas_of({1, 1, 1}, 2); }), HasSubstr("num_query_groups"));
+  EXPECT_THAT(message_of<ShapeError>([&] {
+                etas_of({1, 1, 1}, 2);
+              }),
+              HasSubstr("num_query_groups"));
   for (const double threshold : {0.0, -1.0, (double)NAN, (double)INFINITY}) {
     EXPECT_THAT(message_of<ConfigError>([&] {
                   etas_of({1}, 1, {threshold, 0.5});

@@ -102,7 +102,7 @@ TEST(MegatronLinear, Rules) {
   EXPECT_THAT(config({{"linear_attention_type", "gdn"}}),
               HasSubstr("allowed the value of experimental_attention_variant"));
   EXPECT_THAT(error_of<UnsupportedError>({{"experimental_attention_variant", "dsa"}}),
-              HasSubstr("dsa: that variant is not in this build"));
+              HasSubstr("dsa: sparse attention is not in this build"));
   EXPECT_THAT(error_of<UnsupportedError>({{"normalization", "LayerNorm"}}),
               HasSubstr("output norm of linear attention"));
 }
