@@ -30,15 +30,16 @@ constexpr int64_t kBatchTokens = 4096;
 
 /// Switches on what `--with` lists.
 void choose(engine::EvaluationRequest& request, bool& loss, const std::string& with) {
-  request.logits = request.hidden = request.gradients = loss = false;
+  request.logits = request.hidden = request.gradients = request.mtp = loss = false;
   for (const std::string& name : split(with, ',')) {
     if (name == "logits") request.logits = true;
     else if (name == "loss") loss = true;
     else if (name == "grads") request.gradients = true;
     else if (name == "hidden") request.hidden = true;
+    else if (name == "mtp") request.mtp = true;
     else
       throw ConfigError("[eval] --with = '" + name +
-                        "', allowed logits | loss | grads | hidden, separated by commas");
+                        "', allowed logits | loss | grads | hidden | mtp, separated by commas");
   }
 }
 
@@ -47,12 +48,13 @@ void score_tokens(const Options& options) {
   bool loss = false;
   choose(request, loss, options.with);
   const bool labelled = request.labels_BS.defined();
-  if (!loss && !request.gradients) request.labels_BS.reset();
+  if (!loss && !request.gradients && !request.mtp) request.labels_BS.reset();
   const engine::LoadedModel loaded = load(options.model);
   const engine::Evaluation evaluation = engine::evaluate(*loaded.model, request);
   io::write_safetensors(options.out, engine::evaluation_tensors(loaded, evaluation));
   Json report{{"out", options.out}, {"loss", nullptr}};
   if (evaluation.loss.defined()) report["loss"] = evaluation.loss.item<double>();
+  if (!evaluation.mtp_loss.empty()) report["mtp_loss"] = evaluation.mtp_loss;
   if (options.json) return print_json(report);
   if (evaluation.loss.defined()) std::printf("loss %.6f\n", evaluation.loss.item<double>());
   else if (loss && !labelled) std::printf("no labels in %s: no loss\n", options.tokens.c_str());
@@ -70,10 +72,12 @@ void score_text(const Options& options) {
       engine::held_out_loss(*loaded.model, samples, std::max<int64_t>(1, kBatchTokens / length));
   const double perplexity = std::exp(loss.loss);
   if (options.json) {
-    return print_json({{"loss", loss.loss},
-                       {"perplexity", perplexity},
-                       {"tokens", loss.num_counted},
-                       {"sequence_length", length}});
+    Json report{{"loss", loss.loss},
+                {"perplexity", perplexity},
+                {"tokens", loss.num_counted},
+                {"sequence_length", length}};
+    if (!loss.mtp.empty()) report["mtp_loss"] = loss.mtp;
+    return print_json(report);
   }
   std::printf("loss %.4f  perplexity %.3f  over %lld tokens\n", loss.loss, perplexity,
               static_cast<long long>(loss.num_counted));
@@ -97,7 +101,7 @@ void add_eval(CLI::App& app) {
   input->add_option("--text", options->text, "Text file, JSONL file or folder");
   input->require_option(1);
   command->add_option("--out", options->out, "safetensors file to write (with --tokens)");
-  command->add_option("--with", options->with, "logits, loss, grads, hidden")
+  command->add_option("--with", options->with, "logits, loss, grads, hidden, mtp")
       ->capture_default_str();
   command
       ->add_option("--sequence-length", options->sequence_length,

@@ -77,6 +77,12 @@ Json result_json(const engine::GenerateResult& result, bool has_text) {
                     {"decode_seconds", timing.decode_seconds},
                     {"decode_tokens_per_second", timing.decode_tokens_per_second()},
                     {"state_bytes", result.state_bytes}};
+  if (result.drafts.passes > 0) {
+    json["drafts"] = {{"drafted", result.drafts.drafted},
+                      {"accepted", result.drafts.accepted},
+                      {"acceptance_rate", result.drafts.acceptance()},
+                      {"passes", result.drafts.passes}};
+  }
   return json;
 }
 
@@ -103,6 +109,11 @@ void generate_one(const engine::Generator& generator, const engine::LoadedModel&
   }
   std::printf("\n");
   print_timing(result.timing);
+  const engine::DraftCounts& drafts = result.drafts;
+  if (drafts.passes == 0) return;
+  std::fprintf(stderr, "%lld of %lld draft tokens accepted (%.0f %%), %lld passes of the stack\n",
+               static_cast<long long>(drafts.accepted), static_cast<long long>(drafts.drafted),
+               drafts.acceptance() * 100, static_cast<long long>(drafts.passes));
 }
 
 /// All prompts in one batch; one JSON line per prompt, in order, each as soon as those before it
@@ -151,6 +162,9 @@ void run(Options& options) {
   options.batch.prefix_caching = !options.no_prefix_caching;
   if (!options.chat_template.empty() && options.chat.empty()) {
     throw ConfigError("[generate] --chat-template: allowed only with --chat");
+  }
+  if (!options.prompts.empty() && options.generate.draft_tokens != 0) {
+    throw ConfigError("[generate] --draft-tokens: allowed without --prompts, for one prompt");
   }
   const engine::LoadedModel loaded = load(options.model);
   if (!options.ignore_eos) options.generate.stop_ids = loaded.checkpoint.generation.eos_token_ids;
@@ -209,6 +223,11 @@ void add_generate(CLI::App& app) {
   command->add_option("--max-new-tokens", options->generate.max_new_tokens, "Tokens to add")
       ->required();
   add_sampling_options(*command, options->generate);
+  command
+      ->add_option("--draft-tokens", options->generate.draft_tokens,
+                   "Tokens that multi-token prediction guesses at once; 0 = none. The tokens stay "
+                   "the same")
+      ->capture_default_str();
   add_batching(*command, *options);
   command->add_flag("--ignore-eos", options->ignore_eos, "Do not stop at end-of-sequence tokens");
   command->add_flag("--json", options->json, "Machine-readable output on stdout");

@@ -38,6 +38,14 @@ std::vector<std::string> layer_blocks(const ModelConfig& model) {
   return names;
 }
 
+std::vector<std::string> mtp_blocks(const ModelConfig& model) {
+  if (!model.mtp) return {};
+  const std::vector<std::string> stack = layer_blocks(model);
+  if (!model.mtp->block && stack.empty()) return {};
+  return std::vector<std::string>(static_cast<size_t>(std::max<int64_t>(model.mtp->depths, 0)),
+                                  model.mtp->block ? *model.mtp->block : stack.back());
+}
+
 namespace {
 
 class ModelChecker {
@@ -86,6 +94,7 @@ class ModelChecker {
     forbid(!model_.layers.empty(), "layers");
     forbid(model_.num_layers.has_value(), "num_layers");
     forbid(model_.rotary_base_per_layer.has_value(), "rotary_base_per_layer");
+    forbid(model_.mtp.has_value(), "mtp");
   }
 
   void check_block(const std::string& name, const BlockConfig& block) {
@@ -147,15 +156,16 @@ class ModelChecker {
     if (attention.rope) check_rope(*attention.rope, head_dim, path + ".rope", problems_);
   }
 
-  void check_names(const std::vector<std::string>& names, const std::string& path) {
+  void check_name(const std::string& name, const std::string& path) {
+    if (model_.blocks.contains(name)) return;
     std::vector<std::string> defined;
-    for (const auto& [name, block] : model_.blocks) defined.push_back(name);
-    for (size_t i = 0; i < names.size(); ++i) {
-      if (model_.blocks.contains(names[i])) continue;
-      field_io::report_unknown_name(index_path(path, i), Json(names[i]),
-                                    "a block name (" + join(defined, " | ") + ")", defined,
-                                    problems_);
-    }
+    for (const auto& [known, block] : model_.blocks) defined.push_back(known);
+    field_io::report_unknown_name(path, Json(name), "a block name (" + join(defined, " | ") + ")",
+                                  defined, problems_);
+  }
+
+  void check_names(const std::vector<std::string>& names, const std::string& path) {
+    for (size_t i = 0; i < names.size(); ++i) check_name(names[i], index_path(path, i));
   }
 
   void check_stack() {
@@ -180,6 +190,7 @@ class ModelChecker {
     }
     check_names(model_.pattern, at("pattern"));
     check_names(model_.layers, at("layers"));
+    if (model_.mtp && model_.mtp->block) check_name(*model_.mtp->block, at("mtp.block"));
     check_unused();
   }
 
@@ -188,6 +199,7 @@ class ModelChecker {
     std::set<std::string> used(model_.pattern.begin(), model_.pattern.end());
     used.insert(model_.layers.begin(), model_.layers.end());
     if (used.empty()) return;
+    if (model_.mtp && model_.mtp->block) used.insert(*model_.mtp->block);
     for (const auto& [name, block] : model_.blocks) {
       if (used.contains(name)) continue;
       problems_.add(join_path(at("blocks"), name),
@@ -200,12 +212,14 @@ class ModelChecker {
   void check_bases() {
     if (!model_.rotary_base_per_layer) return;
     const std::string path = at("rotary_base_per_layer");
-    for (const std::string_view other : {"pattern", "layers", "num_layers"}) {
+    for (const std::string_view other : {"pattern", "layers", "num_layers", "mtp"}) {
       if (problems_.touches(at(other))) return;
     }
     if (problems_.touches(path)) return;
     const auto& bases = *model_.rotary_base_per_layer;
-    const std::vector<std::string> names = layer_blocks(model_);
+    std::vector<std::string> names = layer_blocks(model_);
+    const std::vector<std::string> further = mtp_blocks(model_);
+    names.insert(names.end(), further.begin(), further.end());
     check_base_count(bases.size(), names.size(), path, problems_);
     for (size_t i = 0; i < std::min(bases.size(), names.size()); ++i) {
       const auto block = model_.blocks.find(names[i]);

@@ -10,6 +10,7 @@
 #include "headway/config/gated_delta_net_config.h"
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
+#include "headway/config/mtp_config.h"
 
 namespace headway::config {
 
@@ -143,8 +144,10 @@ struct ModelConfig {
   std::vector<std::string> pattern;  // block names, repeated until num_layers
   std::optional<int64_t> num_layers;
   std::vector<std::string> layers;  // block name of every layer, instead of pattern + num_layers
-  /// One base a layer, null for a layer without rotary positions; replaces attention.rope.base.
+  /// One base a layer, then one a depth of mtp; null for a layer without rotary positions; replaces
+  /// attention.rope.base.
   std::optional<std::vector<std::optional<double>>> rotary_base_per_layer;
+  std::optional<MtpConfig> mtp;
   NormsConfig norms;
   double embedding_scale = 1.0;
   ScaleRounding embedding_scale_rounding = ScaleRounding::kExact;
@@ -171,6 +174,7 @@ struct ModelConfig {
     v.field("layers", &M::layers, "block name of every layer, instead of pattern and num_layers");
     v.field("rotary_base_per_layer", &M::rotary_base_per_layer,
             "rotary base of every layer, null for one without rotary positions", above(0));
+    v.field("mtp", &M::mtp, "multi-token prediction: layers that predict further tokens");
     v.field("norms", &M::norms, "norms of the whole model");
     v.field("embedding_scale", &M::embedding_scale, "multiplies the embedding", above(0));
     v.field("embedding_scale_rounding", &M::embedding_scale_rounding,

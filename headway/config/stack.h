@@ -13,6 +13,9 @@ namespace headway::config {
 /// Empty when the config does not say.
 std::vector<std::string> layer_blocks(const ModelConfig& model);
 
+/// Block name of every depth of multi-token prediction; empty without it.
+std::vector<std::string> mtp_blocks(const ModelConfig& model);
+
 /// gate_bias if given; else the gate shares qkv_bias, and a constant gate always has one.
 bool gate_bias_of(const AttentionConfig& attention);
 

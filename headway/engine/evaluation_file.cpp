@@ -1,6 +1,8 @@
 // Token files in, logits, losses and gradients out. Not for: computing them.
 #include "headway/engine/evaluation_file.h"
 
+#include <ATen/Functions.h>
+
 #include "headway/base/error.h"
 #include "headway/io/safetensors_file.h"
 #include "headway/io/tensor_layout.h"
@@ -49,6 +51,10 @@ std::map<std::string, at::Tensor> evaluation_tensors(const LoadedModel& loaded,
   if (evaluation.loss.defined()) out["loss"] = evaluation.loss;
   for (size_t i = 0; i < evaluation.hidden_BSD.size(); ++i)
     out["hidden." + std::to_string(i)] = evaluation.hidden_BSD[i];
+  for (size_t k = 0; k < evaluation.mtp_logits_BSV.size(); ++k)
+    out["mtp_logits." + std::to_string(k)] = evaluation.mtp_logits_BSV[k];
+  for (size_t k = 0; k < evaluation.mtp_loss.size(); ++k)
+    out["mtp_loss." + std::to_string(k)] = at::scalar_tensor(evaluation.mtp_loss[k], at::kDouble);
   add_gradients(out, loaded, evaluation.gradients);
   for (auto& [name, tensor] : out) tensor = tensor.to(at::kCPU).contiguous();
   return out;

@@ -14,7 +14,8 @@ namespace headway::engine {
 /// `input_ids` and, if there, `labels` of a safetensors file. Errors: CheckpointError.
 EvaluationRequest read_evaluation_request(const std::filesystem::path& path);
 
-/// logits [B,S,V], loss [], grad.<name on disk>, hidden.<i> [B,S,D], as far as they were computed.
+/// logits [B,S,V], loss [], grad.<name on disk>, hidden.<i> [B,S,D], mtp_logits.<k> [B,S,V] and
+/// mtp_loss.<k> [] of depth k from 0, as far as they were computed.
 std::map<std::string, at::Tensor> evaluation_tensors(const LoadedModel& loaded,
                                                      const Evaluation& evaluation);
 

@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "headway/base/error.h"
+#include "headway/nn/mtp_loss.h"
 
 namespace headway::engine {
 namespace {
@@ -35,6 +36,24 @@ void clear_gradients(const nn::Parameters& parameters) {
   for (const at::Tensor& tensor : parameters.tensors()) tensor.mutable_grad().reset();
 }
 
+void add_mtp(Evaluation& result, const nn::Transformer& model, const at::Tensor& hidden_TD,
+             const EvaluationRequest& request) {
+  const at::NoGradGuard no_grad;
+  const at::Device device = hidden_TD.device();
+  const int64_t batch = request.input_ids_BS.size(0), length = request.input_ids_BS.size(1);
+  const ops::Sequences sequences = ops::equal_sequences(batch, length);
+  const at::Tensor ids = request.input_ids_BS.flatten().to(device);
+  const auto outputs = nn::run_mtp(model, hidden_TD, {ids, sequences});
+  for (size_t k = 0; k < outputs.size(); ++k) {
+    const at::Tensor head = nn::mtp_head(model, static_cast<int64_t>(k));
+    result.mtp_logits_BSV.push_back(
+        model.logits(outputs[k].normed_TD, head).unflatten(0, {batch, length}));
+  }
+  if (!request.labels_BS.defined()) return;
+  const at::Tensor labels = shift_labels(request.labels_BS).flatten().to(device);
+  result.mtp_loss = nn::mtp_loss(model, outputs, labels, sequences).cross_entropy;
+}
+
 }  // namespace
 
 at::Tensor shift_labels(const at::Tensor& labels_BS) {
@@ -50,6 +69,8 @@ Evaluation evaluate(nn::Transformer& model, const EvaluationRequest& request) {
   if (scored) check_matrix(request.labels_BS, "labels", request.input_ids_BS.sizes());
   if (request.gradients && !scored)
     throw ConfigError("[eval] --with grads: allowed only with labels in the input file");
+  if (request.mtp && model.mtp() == nullptr)
+    throw ConfigError("[eval] --with mtp: allowed only for a model with multi-token prediction");
   const int64_t batch = request.input_ids_BS.size(0);
   const int64_t length = request.input_ids_BS.size(1);
   const at::Device device = model.parameters().device();
@@ -61,7 +82,10 @@ Evaluation evaluate(nn::Transformer& model, const EvaluationRequest& request) {
   std::vector<at::Tensor> hidden;
   nn::ForwardOptions options;
   if (request.hidden) options.hidden = &hidden;
-  const at::Tensor h = model.forward(request.input_ids_BS.flatten().to(device), sequences, options);
+  const at::Tensor ids = request.input_ids_BS.flatten().to(device);
+  at::Tensor mtp_hidden;
+  options.mtp_hidden = &mtp_hidden;
+  const at::Tensor h = model.forward(ids, sequences, options);
   if (request.logits) {
     at::NoGradGuard no_grad;
     result.logits_BSV = model.logits(h).unflatten(0, {batch, length}).detach();
@@ -76,6 +100,7 @@ Evaluation evaluate(nn::Transformer& model, const EvaluationRequest& request) {
       clear_gradients(model.parameters());
     }
   }
+  if (request.mtp) add_mtp(result, model, mtp_hidden.detach(), request);
   for (const at::Tensor& state : hidden)
     result.hidden_BSD.push_back(state.detach().unflatten(0, {batch, length}));
   return result;

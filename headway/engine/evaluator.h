@@ -19,6 +19,7 @@ struct EvaluationRequest {
   bool logits = true;
   bool gradients = false;   // needs labels
   bool hidden = false;
+  bool mtp = false;  // logits of every depth of multi-token prediction; with labels also its loss
 };
 
 struct Evaluation {
@@ -26,10 +27,14 @@ struct Evaluation {
   at::Tensor loss;  // [] mean over counted labels; undefined without labels
   std::map<std::string, at::Tensor> gradients;    // by parameter name of the inventory
   std::vector<at::Tensor> hidden_BSD;             // residual stream after every layer
+  std::vector<at::Tensor> mtp_logits_BSV;         // by depth; position t predicts token t + 2 + k
+  std::vector<double> mtp_loss;                   // mean over counted labels, without its weight
 };
 
-/// Every row of the batch is one sequence from position 0.
-/// Errors: ShapeError (dtype, shape, ids outside the vocabulary).
+/// Every row of the batch is one sequence from position 0. Loss and gradients are those of the next
+/// token alone.
+/// Errors: ShapeError (dtype, shape, ids outside the vocabulary); ConfigError for what the request
+/// or the model lacks.
 Evaluation evaluate(nn::Transformer& model, const EvaluationRequest& request);
 
 /// Labels of packed tokens from labels aligned with the inputs: out[b,t] = labels[b,t+1], the last

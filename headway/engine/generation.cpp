@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "headway/base/error.h"
+#include "headway/config/mtp_config.h"
 
 namespace headway::engine {
 namespace {
@@ -19,6 +20,10 @@ double GenerateTiming::decode_tokens_per_second() const {
                                               : 0.0;
 }
 
+double DraftCounts::acceptance() const {
+  return drafted > 0 ? static_cast<double>(accepted) / static_cast<double>(drafted) : 0.0;
+}
+
 void check_generation(const std::vector<int64_t>& prompt, const GenerateOptions& options,
                       int64_t vocab_size, bool has_tokenizer) {
   if (prompt.empty()) throw ConfigError("[generate] prompt = 0 tokens, allowed at least 1");
@@ -31,6 +36,10 @@ void check_generation(const std::vector<int64_t>& prompt, const GenerateOptions&
   if (options.max_new_tokens < 0) {
     throw ConfigError("[generate] --max-new-tokens = " + std::to_string(options.max_new_tokens) +
                       ", allowed 0 or more");
+  }
+  if (options.draft_tokens < 0 || options.draft_tokens > config::kMaxMtpDepths) {
+    throw ConfigError("[generate] --draft-tokens = " + std::to_string(options.draft_tokens) +
+                      ", allowed 0 to " + std::to_string(config::kMaxMtpDepths));
   }
   check_sampler(options.sampler);
   if (!options.stop.empty() && !has_tokenizer)

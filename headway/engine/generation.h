@@ -25,6 +25,17 @@ struct GenerateOptions {
   uint64_t request = 0;           // keys the draws together with seed and position
   std::vector<std::string> stop;  // needs a tokenizer
   std::vector<int64_t> stop_ids;  // end-of-sequence ids; the id itself is kept in the result
+  /// Tokens that multi-token prediction guesses at once and one pass of the stack verifies; 0 =
+  /// plain decoding. Changes no token.
+  int64_t draft_tokens = 0;
+};
+
+/// What came of draft tokens.
+struct DraftCounts {
+  int64_t drafted = 0;
+  int64_t accepted = 0;  // equal to the token that plain decoding draws
+  int64_t passes = 0;    // of the stack, the prompt's included
+  double acceptance() const;
 };
 
 enum class FinishReason { kLength, kStopId, kStopString };
@@ -43,6 +54,7 @@ struct GenerateResult {
   FinishReason finish = FinishReason::kLength;
   GenerateTiming timing;
   int64_t state_bytes = 0;  // caches at the end
+  DraftCounts drafts;
 };
 
 /// Called with text as it becomes final (UTF-8); never with part of a character or of a stop

@@ -5,6 +5,9 @@
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 
+#include "headway/base/error.h"
+#include "headway/engine/speculation.h"
+
 namespace headway::engine {
 namespace {
 
@@ -13,10 +16,8 @@ at::Tensor next_logits(nn::Transformer& model, const std::vector<int64_t>& ids,
                        nn::ModelState& state) {
   const auto count = static_cast<int64_t>(ids.size());
   const at::Tensor input = at::tensor(ids, at::kLong).to(model.parameters().device());
-  ops::Sequences sequences = ops::continued_sequences({state.num_tokens}, {count});
-  sequences.cu_k = sequences.cu_q;
-  sequences.max_k = sequences.max_q;
-  const at::Tensor h = model.forward(input, sequences, {&state, nullptr});
+  const at::Tensor h =
+      model.forward(input, nn::next_tokens(state.num_tokens, count), {&state, nullptr});
   return model.logits(h.narrow(0, count - 1, 1)).select(0, 0);
 }
 
@@ -26,6 +27,12 @@ GenerateResult Generator::run(const std::vector<int64_t>& prompt, const Generate
                               const TextCallback& on_text, Conversation* conversation) const {
   check_generation(prompt, options, model_->spec().embedding.vocab_size, tokenizer_ != nullptr);
   at::NoGradGuard no_grad;
+  if (options.draft_tokens > 0) {
+    if (conversation != nullptr) {
+      throw UnsupportedError("[generate] draft tokens: allowed outside of conversations");
+    }
+    return speculate(*model_, prompt, options, {tokenizer_.get(), on_text});
+  }
   Generation generation(prompt, options, tokenizer_.get(), on_text);
   Conversation own(model_->spec());
   Conversation& read = conversation != nullptr ? *conversation : own;

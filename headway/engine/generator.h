@@ -20,8 +20,10 @@ class Generator {
       : model_(&model), tokenizer_(std::move(tokenizer)) {}
 
   /// Continues `prompt`. With a conversation, only what it has not read yet is read, and it goes on
-  /// from there the next time. Same tokens either way.
-  /// Errors: ConfigError (empty prompt, ids outside the vocabulary, options out of range).
+  /// from there the next time. With draft tokens (engine/speculation.h) several tokens may come out
+  /// of one pass. Same tokens in all cases.
+  /// Errors: ConfigError (empty prompt, ids outside the vocabulary, options out of range);
+  /// UnsupportedError (draft tokens with a conversation or a state that cannot go back).
   GenerateResult run(const std::vector<int64_t>& prompt, const GenerateOptions& options,
                      const TextCallback& on_text = nullptr,
                      Conversation* conversation = nullptr) const;

@@ -15,11 +15,11 @@
 namespace headway::engine {
 namespace {
 
-/// Calls body(layer index, attention) for every layer with softmax attention.
+/// Calls body(block number, attention) for every block with softmax attention.
 template <class Body>
 void for_each_attention(const nn::Transformer& model, Body body) {
-  for (size_t i = 0; i < model.blocks().size(); ++i) {
-    const auto* attention = std::get_if<nn::Attention>(&model.blocks()[i].mixer());
+  for (int64_t i = 0; i < spec::num_blocks(model.spec()); ++i) {
+    const auto* attention = std::get_if<nn::Attention>(&model.block_at(i).mixer());
     if (attention != nullptr) body(i, *attention);
   }
 }
@@ -31,7 +31,7 @@ LogitWatch::LogitWatch(const config::TrainConfig& train, const nn::Transformer& 
   if (!train.qk_clip) return;
   clip_ = nn::QkClip{train.qk_clip->threshold, train.qk_clip->alpha};
   bool normed = false;
-  for_each_attention(model, [&](size_t, const nn::Attention& attention) {
+  for_each_attention(model, [&](int64_t, const nn::Attention& attention) {
     normed = normed || attention.spec().q_norm.has_value() || attention.spec().k_norm.has_value();
   });
   if (normed) {
@@ -43,7 +43,7 @@ LogitWatch::LogitWatch(const config::TrainConfig& train, const nn::Transformer& 
 
 void LogitWatch::begin(const nn::Transformer& model) const {
   if (!on_) return;
-  for_each_attention(model, [](size_t, const nn::Attention& attention) {
+  for_each_attention(model, [](int64_t, const nn::Attention& attention) {
     attention.max_logit().reset();
     attention.max_logit().observe(true);
   });
@@ -52,13 +52,13 @@ void LogitWatch::begin(const nn::Transformer& model) const {
 void LogitWatch::end(const nn::Transformer& model) const {
   if (!on_) return;
   for_each_attention(
-      model, [](size_t, const nn::Attention& attention) { attention.max_logit().observe(false); });
+      model, [](int64_t, const nn::Attention& attention) { attention.max_logit().observe(false); });
 }
 
 std::optional<double> LogitWatch::max_logit(const nn::Transformer& model) const {
   if (!on_) return std::nullopt;
   double largest = 0.0;
-  for_each_attention(model, [&](size_t layer, const nn::Attention& attention) {
+  for_each_attention(model, [&](int64_t layer, const nn::Attention& attention) {
     const at::Tensor& value = attention.max_logit().value();
     if (!value.defined()) return;
     const double logit = value.max().item<double>();
@@ -74,9 +74,9 @@ std::optional<double> LogitWatch::max_logit(const nn::Transformer& model) const 
 
 void LogitWatch::clip(const nn::Transformer& model, Optimizer& optimizer) const {
   if (!on_) return;
-  for_each_attention(model, [&](size_t layer, const nn::Attention& attention) {
+  for_each_attention(model, [&](int64_t layer, const nn::Attention& attention) {
     if (!clip_) return attention.max_logit().reset();
-    const std::string prefix = "layers." + std::to_string(layer) + ".mixer.";
+    const std::string prefix = spec::block_scope(model.spec(), layer) + "mixer.";
     for (const auto& [name, factors] : nn::clip_qk(attention, model.parameters(), prefix, clip_)) {
       optimizer.scale_rows(name, factors);
     }

@@ -61,6 +61,8 @@ std::string to_json_line(const StepMetrics& metrics) {
     json["max_attention_logit"] = number(metrics.max_attention_logit);
   if (metrics.checks_s) json["checks_s"] = number(metrics.checks_s);
   if (metrics.val_loss) json["val_loss"] = number(metrics.val_loss);
+  if (!metrics.mtp_loss.empty()) json["mtp_loss"] = metrics.mtp_loss;
+  if (!metrics.val_mtp_loss.empty()) json["val_mtp_loss"] = metrics.val_mtp_loss;
   if (metrics.routing) {
     const RouterMetrics& routing = *metrics.routing;
     json["auxiliary_loss"] = number(routing.auxiliary_loss);

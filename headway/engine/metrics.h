@@ -32,6 +32,8 @@ struct StepMetrics {
   std::optional<double> max_attention_logit;  // of the step, at least 0; left out unless measured
   std::optional<double> checks_s;             // seconds of the step in --checks; left out without
   std::optional<double> val_loss;             // left out where no evaluation ran
+  std::vector<double> mtp_loss;  // of every depth of multi-token prediction, without its weight
+  std::vector<double> val_mtp_loss;           // the same where an evaluation ran
   std::optional<RouterMetrics> routing;       // left out for a model without routers
 };
 

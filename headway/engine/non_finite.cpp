@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "headway/base/error.h"
+#include "headway/nn/mtp_loss.h"
 
 namespace headway::engine {
 namespace {
@@ -48,16 +49,25 @@ void throw_non_finite_loss(nn::Transformer& model, const data::Batch& batch,
   at::NoGradGuard no_grad;
   check_weights(model.parameters());
   std::vector<at::Tensor> hidden;
+  at::Tensor mtp_hidden;
   nn::ForwardOptions options;
   options.hidden = &hidden;
+  options.mtp_hidden = &mtp_hidden;
   options.context.random = random;
-  const at::Tensor last = model.forward(batch.input_ids.to(model.parameters().device()),
-                                        ops::packed_sequences(batch.cu_seqlens), options);
+  const at::Tensor ids = batch.input_ids.to(model.parameters().device());
+  const ops::Sequences sequences = ops::packed_sequences(batch.cu_seqlens);
+  const at::Tensor last = model.forward(ids, sequences, options);
   for (std::size_t i = 0; i < hidden.size(); ++i) {
     if (all_finite(hidden[i])) continue;
     fail_loss(fmt::format("the output of layers.{} (block {})", i, model.spec().layers[i].block));
   }
   if (!all_finite(last)) fail_loss("the output of final_norm");
+  if (model.mtp() != nullptr) {
+    const auto outputs = nn::run_mtp(model, mtp_hidden, {ids, sequences, &options.context});
+    for (std::size_t k = 0; k < outputs.size(); ++k) {
+      if (!all_finite(outputs[k].normed_TD)) fail_loss(fmt::format("the output of mtp depth {}", k + 1));
+    }
+  }
   fail_loss("the logits of the head");
 }
 

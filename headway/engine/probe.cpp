@@ -50,9 +50,9 @@ void merge(Json& arguments, const Json& more, const std::string& where) {
 /// A parameter's tensor in Megatron's row order, or back.
 at::Tensor reordered(const at::Tensor& tensor, const std::string& parameter,
                      const spec::ModelSpec& spec, bool to_megatron) {
-  const int64_t layer = io::interleaved_layer(parameter);
-  if (layer < 0) return tensor;
-  const io::QkvHeads heads = io::qkv_heads(*spec::attention_of(spec.layers.at(layer)));
+  const spec::AttentionSpec* attention = io::interleaved_attention(spec, parameter);
+  if (attention == nullptr) return tensor;
+  const io::QkvHeads heads = io::qkv_heads(*attention);
   return to_megatron ? io::qkv_to_megatron(tensor, heads) : io::qkv_from_megatron(tensor, heads);
 }
 

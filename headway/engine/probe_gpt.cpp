@@ -8,6 +8,7 @@
 #include "headway/base/text_util.h"
 #include "headway/engine/probe_attention.h"
 #include "headway/engine/probe_input.h"
+#include "headway/engine/probe_mtp.h"
 #include "headway/nn/transformer.h"
 #include "headway/spec/megatron_check.h"
 
@@ -44,23 +45,15 @@ void add_layers(ProbeOutput& out, const nn::Transformer& model,
 
 spec::ModelSpec model_of(const ProbeInput& input, const spec::MegatronConfig& config) {
   spec::ModelSpec model = spec::megatron_model(config);
-  for (size_t i = 0; i < model.layers.size(); ++i) {
-    auto* attention = std::get_if<spec::AttentionSpec>(&model.layers[i].mixer);
+  const auto stack = static_cast<int64_t>(model.layers.size());
+  const int64_t depths = model.mtp ? model.mtp->depths() : 0;
+  for (int64_t i = 0; i < stack + depths; ++i) {
+    spec::LayerSpec& layer = i < stack ? model.layers[i] : model.mtp->layers[i - stack];
+    auto* attention = std::get_if<spec::AttentionSpec>(&layer.mixer);
     if (attention == nullptr) continue;
-    set_probe_rule(input, config, static_cast<int64_t>(i) + 1, *attention);
+    set_probe_rule(input, config, i + 1, *attention);
   }
   return model;
-}
-
-/// Cross-entropy of every token [B,S]; labels stand where they count, as upstream shifts nothing.
-at::Tensor token_loss(const ProbeInput& input, const at::Tensor& logits_BSV) {
-  const at::Tensor labels = input.tensor("labels");
-  if (labels.scalar_type() != at::kLong || labels.sizes() != logits_BSV.sizes().slice(0, 2) ||
-      labels.min().item<int64_t>() < 0 || labels.max().item<int64_t>() >= logits_BSV.size(2)) {
-    throw ShapeError(
-        "[probe] labels: allowed int64 [batch, sequence], each in 0 .. vocab_size - 1");
-  }
-  return -at::log_softmax(logits_BSV, -1).gather(2, labels.unsqueeze(2)).squeeze(2);
 }
 
 /// The logits of the same tokens given as a prefill and single steps, every row with a cache.
@@ -105,12 +98,18 @@ ProbeOutput probe_gpt(const ProbeInput& input) {
   options.context = probe_context(input, batch);
   nn::RoutingRecord routing;
   options.context.routing = &routing;
+  at::Tensor mtp_hidden;
+  options.mtp_hidden = &mtp_hidden;
   const at::Tensor h_TD = model.forward(ids_BS.flatten(), sequences, options);
   const at::Tensor logits_BSV = model.logits(h_TD).unflatten(0, {batch.count, batch.length});
-  const at::Tensor result = input.has("labels") ? token_loss(input, logits_BSV) : logits_BSV;
+  const at::Tensor labels_BS = probe_labels(input, logits_BSV);
+  const at::Tensor result =
+      labels_BS.defined() ? probe_token_loss(logits_BSV, labels_BS) : logits_BSV;
   ProbeOutput out;
   out["out"] = result;
   add_layers(out, model, hidden, ids_BS);
+  const at::Tensor mtp_loss =
+      add_mtp_losses(out, input, {model, config, sequences, &options.context, mtp_hidden, labels_BS});
   if (!input.text("prefill").empty()) {
     input.refuse({"cu_seqlens", "attention_mask", "attention_bias"}, "not together with prefill");
     out["out_incremental"] = incremental_logits(input, model, ids_BS);
@@ -120,9 +119,11 @@ ProbeOutput probe_gpt(const ProbeInput& input) {
   if (cotangent.sizes() != result.sizes()) {
     throw ShapeError("[probe] cotangent: allowed the shape of out");
   }
-  const at::Tensor losses = routing.take_loss();
-  const at::Tensor main = (result * cotangent).sum();
-  (losses.defined() ? main + losses : main).backward();
+  at::Tensor loss = (result * cotangent).sum();
+  for (const at::Tensor& more : {routing.take_loss(), mtp_loss}) {
+    if (more.defined()) loss = loss + more;
+  }
+  loss.backward();
   if (options.context.attention_bias.defined()) {
     out["grad_in.attention_bias"] = options.context.attention_bias.grad();
   }

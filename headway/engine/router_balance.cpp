@@ -28,9 +28,9 @@ std::optional<RouterMetrics> router_metrics(const StepLoss& step) {
 
 void balance_experts(nn::Transformer& model, const nn::RoutingRecord& routing) {
   for (const auto& [index, layer] : routing.layers()) {
-    const spec::MoeSpec* moe = spec::moe_of(model.spec().layers[static_cast<std::size_t>(index)]);
+    const spec::MoeSpec* moe = spec::moe_of(spec::block_at(model.spec(), index));
     if (moe == nullptr || !moe->router.expert_bias || moe->router.bias_update_rate == 0) continue;
-    const std::string name = "layers." + std::to_string(index) + ".mlp.router.expert_bias";
+    const std::string name = spec::block_scope(model.spec(), index) + "mlp.router.expert_bias";
     nn::update_expert_bias(model.parameters().get(name), layer.load_E,
                            moe->router.bias_update_rate);
   }

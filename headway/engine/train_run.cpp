@@ -99,9 +99,10 @@ StepMetrics Session::timed_step() {
 }
 
 void Session::evaluate(StepMetrics& metrics) {
-  val_loss_ = trainer_.evaluate();
-  if (!val_loss_) return;
-  metrics.val_loss = val_loss_;
+  const std::optional<StepLoss> held_out = trainer_.evaluate();
+  if (!held_out) return;
+  metrics.val_loss = val_loss_ = held_out->loss;
+  metrics.val_mtp_loss = held_out->mtp;
   observer_.on_evaluation(metrics.step, *val_loss_);
 }
 

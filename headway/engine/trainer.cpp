@@ -12,7 +12,6 @@
 #include "headway/engine/replica_check.h"
 #include "headway/engine/router_balance.h"
 #include "headway/engine/schedule.h"
-#include "headway/engine/train_step.h"
 #include "headway/spec/cost.h"
 
 namespace headway::engine {
@@ -95,6 +94,7 @@ StepMetrics Trainer::take_step() {
   options.after_backward = [this] { optimizer_.collect(); };
   const StepLoss loss = accumulate_gradients(run_.model, next_batches(), options);
   metrics.loss = loss.loss;
+  metrics.mtp_loss = loss.mtp;
   metrics.routing = router_metrics(loss);
   logits_.end(run_.model);
   metrics.grad_norm = optimizer_.clip();
@@ -111,9 +111,9 @@ StepMetrics Trainer::take_step() {
   return metrics;
 }
 
-std::optional<double> Trainer::evaluate() {
+std::optional<StepLoss> Trainer::evaluate() {
   if (!run_.dataset.validation) return std::nullopt;
-  return held_out_loss(run_.model, *run_.dataset.validation, micro_batch_samples()).loss;
+  return held_out_loss(run_.model, *run_.dataset.validation, micro_batch_samples());
 }
 
 void Trainer::save(const std::filesystem::path& folder) const {

@@ -12,6 +12,7 @@
 #include "headway/engine/metrics.h"
 #include "headway/engine/optimizer.h"
 #include "headway/engine/run_setup.h"
+#include "headway/engine/train_step.h"
 #include "headway/engine/trainer_state.h"
 
 namespace headway::engine {
@@ -25,7 +26,7 @@ class Trainer {
   /// nothing. Errors: NonFiniteError naming the layer or the gradient.
   StepMetrics step();
   /// Loss on the held-out samples; nothing where the run has none. Errors: NonFiniteError.
-  std::optional<double> evaluate();
+  std::optional<StepLoss> evaluate();
 
   /// Fills a checkpoint folder: the model, its tokenizer, and `trainer/`.
   void save(const std::filesystem::path& folder) const;

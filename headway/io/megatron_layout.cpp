@@ -48,8 +48,50 @@ constexpr auto kLayerNames = std::to_array<NamePair>({
     {"mlp.latent_down.", "mlp.fc1_latent_proj."},
     {"mlp.latent_up.", "mlp.fc2_latent_proj."},
 });
+/// Of a depth of multi-token prediction, besides its layer.
+constexpr auto kMtpNames = std::to_array<NamePair>({
+    {"embedding_norm.", "enorm."},
+    {"hidden_norm.", "hnorm."},
+    {"proj.", "eh_proj."},
+    {"final_norm.", "final_layernorm."},
+});
 constexpr std::string_view kLayers = "layers.";
 constexpr std::string_view kMixerOut = "mixer.out.";  // linear layers call it otherwise
+constexpr std::string_view kMtpLayers = "mtp.layers.";
+constexpr std::string_view kMtpBlock = "block.";
+
+/// "layers.3.rest" below `scope`: the number, and the rest; -1 for another name.
+struct Numbered {
+  int64_t number = -1;
+  std::string_view rest;
+};
+
+Numbered numbered(std::string_view name, std::string_view scope) {
+  if (!name.starts_with(scope)) return {};
+  name.remove_prefix(scope.size());
+  Numbered result;
+  const auto read = std::from_chars(name.data(), name.data() + name.size(), result.number);
+  const auto digits = static_cast<size_t>(read.ptr - name.data());
+  if (read.ec != std::errc() || name.substr(digits, 1) != ".") return {};
+  result.rest = name.substr(digits + 1);
+  return result;
+}
+
+/// A layer's parameter: Megatron's scope of the layer, and our name inside; both empty for others.
+struct LayerPlace {
+  std::string scope;
+  std::string_view rest;
+};
+
+LayerPlace layer_place(std::string_view parameter) {
+  if (const Numbered layer = numbered(parameter, kLayers); layer.number >= 0) {
+    return {"decoder.layers." + std::to_string(layer.number) + ".", layer.rest};
+  }
+  const Numbered depth = numbered(parameter, kMtpLayers);
+  if (depth.number < 0 || !depth.rest.starts_with(kMtpBlock)) return {};
+  return {"mtp.layers." + std::to_string(depth.number) + ".mtp_model_layer.",
+          depth.rest.substr(kMtpBlock.size())};
+}
 
 template <size_t N>
 std::string renamed(std::string_view name, const std::array<NamePair, N>& table) {
@@ -115,15 +157,17 @@ at::Tensor qkv_to_megatron(const at::Tensor& ours, const QkvHeads& heads) {
 }
 
 std::string megatron_name(const std::string& parameter, const MegatronForm& form) {
-  if (!parameter.starts_with(kLayers)) return renamed(parameter, kModelNames);
-  const size_t dot = parameter.find('.', kLayers.size());
-  if (dot == std::string::npos) return renamed(parameter, kLayerNames);
-  const std::string_view rest = std::string_view(parameter).substr(dot + 1);
-  const std::string before = "decoder." + parameter.substr(0, dot + 1);
-  if (form.linear && rest.starts_with(kMixerOut)) {
-    return before + "self_attention.out_proj." + std::string(rest.substr(kMixerOut.size()));
+  const LayerPlace place = layer_place(parameter);
+  if (place.scope.empty()) {
+    const Numbered depth = numbered(parameter, kMtpLayers);
+    if (depth.number < 0) return renamed(parameter, kModelNames);
+    return "mtp.layers." + std::to_string(depth.number) + "." + renamed(depth.rest, kMtpNames);
   }
-  return before + renamed(rest, kLayerNames);
+  if (form.linear && place.rest.starts_with(kMixerOut)) {
+    return place.scope + "self_attention.out_proj." +
+           std::string(place.rest.substr(kMixerOut.size()));
+  }
+  return place.scope + renamed(place.rest, kLayerNames);
 }
 
 std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, const MegatronForm& form) {
@@ -145,12 +189,10 @@ std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, const M
 }
 
 std::string megatron_fused_name(const std::string& parameter, const MegatronForm& form) {
-  const size_t dot = parameter.find('.', kLayers.size());
-  if (!parameter.starts_with(kLayers) || dot == std::string::npos) return {};
-  const std::string rest = parameter.substr(dot + 1);
-  const size_t end = rest.find('.');
-  const std::string norm = rest.substr(0, end);
-  if (end == std::string::npos) return {};
+  const LayerPlace place = layer_place(parameter);
+  const size_t end = place.rest.find('.');
+  if (end == std::string_view::npos) return {};
+  const std::string_view norm = place.rest.substr(0, end);
   std::string projection;
   if (norm == "pre_mixer_norm") {
     projection = form.linear ? "self_attention.in_proj" : "self_attention.linear_qkv";
@@ -159,17 +201,16 @@ std::string megatron_fused_name(const std::string& parameter, const MegatronForm
   } else {
     return {};
   }
-  return "decoder." + parameter.substr(0, dot + 1) + projection + ".layer_norm_" +
-         rest.substr(end + 1);
+  return place.scope + projection + ".layer_norm_" + std::string(place.rest.substr(end + 1));
 }
 
-int64_t interleaved_layer(const std::string& parameter) {
-  if (!parameter.starts_with(kLayers)) return -1;
-  int64_t layer = -1;
-  const char* end = parameter.data() + parameter.size();
-  const auto read = std::from_chars(parameter.data() + kLayers.size(), end, layer);
-  const std::string_view rest(read.ptr, static_cast<size_t>(end - read.ptr));
-  return read.ec == std::errc() && rest.starts_with(".mixer.qkv.") ? layer : -1;
+const spec::AttentionSpec* interleaved_attention(const spec::ModelSpec& spec,
+                                                 const std::string& parameter) {
+  for (int64_t index = 0; index < spec::num_blocks(spec); ++index) {
+    if (!parameter.starts_with(spec::block_scope(spec, index) + "mixer.qkv.")) continue;
+    return spec::attention_of(spec::block_at(spec, index));
+  }
+  return nullptr;
 }
 
 }  // namespace headway::io

@@ -61,8 +61,9 @@ std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, const M
 /// Engine: "…self_attention.in_proj.layer_norm_weight"); "" for every other parameter.
 std::string megatron_fused_name(const std::string& parameter, const MegatronForm& form);
 
-/// Layer whose self-attention projects by `parameter`, whose rows are therefore interleaved; -1 for
+/// The self-attention that projects by `parameter`, whose rows are therefore interleaved; null for
 /// every other parameter.
-int64_t interleaved_layer(const std::string& parameter);
+const spec::AttentionSpec* interleaved_attention(const spec::ModelSpec& spec,
+                                                 const std::string& parameter);
 
 }  // namespace headway::io

@@ -49,11 +49,46 @@ KvCache::View KvCache::append(const at::Tensor& k_TGK, const at::Tensor& v_TGV) 
   end_ += rows;
   View view{k_.narrow(0, first, end_ - first), v_.narrow(0, first, end_ - first)};
   if (window_) begin_ = std::max(begin_, end_ - (*window_ - 1));
+  last_rows_ = rows;
   return view;
+}
+
+// make_room alone throws rows away, and before it appends: what a window's last append pushed out
+// still lies in front.
+void KvCache::drop_last(int64_t rows) {
+  if (rows < 0 || rows > last_rows_) {
+    throw InternalError("[nn::KvCache] rows to drop = " + std::to_string(rows) + ", allowed 0 to " +
+                        std::to_string(last_rows_) + ", as appended last");
+  }
+  end_ -= rows;
+  last_rows_ -= rows;
+  begin_ = window_ ? std::max<int64_t>(end_ - (*window_ - 1), 0) : 0;
 }
 
 int64_t KvCache::bytes() const {
   return k_.defined() ? static_cast<int64_t>(k_.nbytes() + v_.nbytes()) : 0;
+}
+
+ops::Sequences next_tokens(int64_t past, int64_t count) {
+  ops::Sequences sequences = ops::continued_sequences({past}, {count});
+  sequences.cu_k = sequences.cu_q;
+  sequences.max_k = sequences.max_q;
+  return sequences;
+}
+
+bool can_drop(const LayerState& state) { return std::holds_alternative<KvCache>(state); }
+
+void drop_last(LayerState& state, int64_t rows) {
+  auto* cache = std::get_if<KvCache>(&state);
+  if (cache == nullptr) {
+    throw UnsupportedError("[nn::drop_last] state: allowed keys and values of one sequence");
+  }
+  cache->drop_last(rows);
+}
+
+void ModelState::drop_last(int64_t rows) {
+  for (LayerState& layer : layers) nn::drop_last(layer, rows);
+  num_tokens -= rows;
 }
 
 int64_t ModelState::bytes() const {
@@ -86,12 +121,13 @@ ModelState ModelState::snapshot() const {
   return copy;
 }
 
+LayerState make_state(const spec::LayerSpec& layer) {
+  return std::visit([](const auto& mixer) { return empty_state(mixer); }, layer.mixer);
+}
+
 ModelState make_state(const spec::ModelSpec& spec) {
   ModelState state;
-  for (const spec::LayerSpec& layer : spec.layers) {
-    state.layers.push_back(
-        std::visit([](const auto& mixer) { return empty_state(mixer); }, layer.mixer));
-  }
+  for (const spec::LayerSpec& layer : spec.layers) state.layers.push_back(make_state(layer));
   return state;
 }
 

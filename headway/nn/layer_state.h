@@ -11,6 +11,7 @@
 
 #include "headway/nn/delta_state.h"
 #include "headway/nn/paged_kv.h"
+#include "headway/ops/sequences.h"
 #include "headway/spec/model_spec.h"
 
 namespace headway::nn {
@@ -29,6 +30,10 @@ class KvCache {
   };
   View append(const at::Tensor& k_TGK, const at::Tensor& v_TGV);
 
+  /// Forgets the last `rows` of those appended last, as if they had never been: of a window, the
+  /// rows that they pushed out are seen again. Errors: InternalError for more rows than that.
+  void drop_last(int64_t rows);
+
   /// Rows of earlier tokens still held.
   int64_t length() const { return end_ - begin_; }
   /// Bytes of the buffers.
@@ -44,6 +49,7 @@ class KvCache {
   at::Tensor v_;
   int64_t begin_ = 0;
   int64_t end_ = 0;
+  int64_t last_rows_ = 0;  // of the last append that are still held
 };
 
 /// Closed set, like spec::MixerSpec: one alternative per way of keeping something. KvCache and
@@ -52,10 +58,20 @@ class KvCache {
 /// (docs/architecture.md).
 using LayerState = std::variant<KvCache, PagedKv, DeltaState>;
 
+/// Boundaries of `count` new tokens of the one sequence whose states have read `past`.
+ops::Sequences next_tokens(int64_t past, int64_t count);
+
+/// Whether drop_last works for a state; one that every token changes cannot go back.
+bool can_drop(const LayerState& state);
+/// KvCache::drop_last. Errors: UnsupportedError for a state that cannot.
+void drop_last(LayerState& state, int64_t rows);
+
 /// State of a whole stack: of one sequence, or of all sequences of a context.
 struct ModelState {
   std::vector<LayerState> layers;
   int64_t num_tokens = 0;  // tokens seen so far; of one sequence also the position of the next one
+  /// Every layer forgets the last `rows` tokens of the last pass.
+  void drop_last(int64_t rows);
   int64_t bytes() const;
   /// A copy of the state of one sequence that later tokens do not change. A KvCache shares its
   /// buffers, whose rows up to its length are never written again. Errors: InternalError for the
@@ -63,7 +79,8 @@ struct ModelState {
   ModelState snapshot() const;
 };
 
-/// Empty state of one sequence for `spec`.
+/// Empty state of one sequence for a layer, and for the stack of `spec`.
+LayerState make_state(const spec::LayerSpec& layer);
 ModelState make_state(const spec::ModelSpec& spec);
 
 }  // namespace headway::nn

@@ -37,6 +37,9 @@ Transformer::Transformer(spec::ModelSpec spec, at::ScalarType dtype, at::Device 
   }
   final_norm_ = make_norm(spec_.head.final_norm, root, "final_norm");
   head_ = spec_.head.tied ? embedding_ : root.take("head.weight");
+  if (spec_.mtp) {
+    mtp_.emplace(spec_, root, [this](const spec::LayerSpec& layer) { return rotary_of(layer); });
+  }
   if (const auto left = parameters_.untaken(); !left.empty()) {
     throw InternalError("[nn::Transformer] no module takes the tensor '" + left.front() +
                         "' of the inventory");
@@ -51,11 +54,20 @@ std::shared_ptr<RotaryTable> Transformer::rotary_of(const spec::LayerSpec& layer
                                        parameters_.dtype(), parameters_.device());
 }
 
+at::Tensor Transformer::embed(const at::Tensor& ids_T) const {
+  return ops::embedding(ids_T, embedding_, embedding_scale_,
+                        spec_.embedding.padding_id.value_or(-1));
+}
+
+const Block& Transformer::block_at(int64_t index) const {
+  const auto at = static_cast<size_t>(index);
+  return at < blocks_.size() ? blocks_[at] : mtp_.value().blocks().at(at - blocks_.size());
+}
+
 at::Tensor Transformer::forward(const at::Tensor& ids_T, const ops::Sequences& sequences,
                                 const ForwardOptions& options) {
   ops::check_sequences(sequences, ids_T.numel(), sequences.cu_k.back(), "Transformer");
-  ResidualStream stream(
-      ops::embedding(ids_T, embedding_, embedding_scale_, spec_.embedding.padding_id.value_or(-1)));
+  ResidualStream stream(embed(ids_T));
   if (checks_ != nullptr) {
     checks_->enter_layer(-1, "");
     checks_->tensor("embedding", stream.value(), {ids_T.numel(), spec_.hidden_size});
@@ -77,6 +89,10 @@ at::Tensor Transformer::forward(const at::Tensor& ids_T, const ops::Sequences& s
   }
   if (options.state != nullptr) options.state->num_tokens += ids_T.numel();
   const at::Tensor last_TD = stream.normed(final_norm_);
+  if (options.mtp_hidden != nullptr && mtp_) {
+    const bool residual = spec_.mtp->hidden == spec::MtpHidden::kResidual;
+    *options.mtp_hidden = residual ? stream.value() : last_TD;
+  }
   if (checks_ != nullptr) {
     checks_->enter_layer(-1, "");
     checks_->tensor("final norm", last_TD, {ids_T.numel(), spec_.hidden_size});
@@ -126,6 +142,9 @@ void Transformer::set_recompute(const RecomputePlan& plan) {
   }
   recompute_ = plan;
   for (Block& block : blocks_) block.set_recompute(plan);
+  if (mtp_) {
+    for (Block& block : mtp_->blocks()) block.set_recompute(plan);
+  }
 }
 
 void Transformer::set_checks(RealtimeChecks* checks) {
@@ -133,9 +152,20 @@ void Transformer::set_checks(RealtimeChecks* checks) {
   for (size_t i = 0; i < blocks_.size(); ++i) {
     blocks_[i].set_checks({checks, static_cast<int64_t>(i), spec_.hidden_size});
   }
+  for (size_t i = 0; mtp_ && i < mtp_->blocks().size(); ++i) {
+    const auto number = static_cast<int64_t>(blocks_.size() + i);
+    mtp_->blocks()[i].set_checks({checks, number, spec_.hidden_size});
+  }
 }
 
-void Transformer::set_delay_wgrad(bool on) { parameters_.delayed()->on = on; }
+void Transformer::set_delay_wgrad(bool on) {
+  if (on && mtp_ && mtp_->spec().depths() > mtp_->spec().weight_sets()) {
+    throw UnsupportedError(
+        "[train] delay_wgrad = true: weights that several depths of model.mtp share leave more "
+        "than one gradient a pass; allowed mtp.shared_weights = false");
+  }
+  parameters_.delayed()->on = on;
+}
 
 void Transformer::backward_dw() const {
   for (const auto& linear : parameters_.delayed()->linears) linear.add_oldest();
@@ -145,8 +175,8 @@ void Transformer::drop_dw() const {
   for (const auto& linear : parameters_.delayed()->linears) linear.drop_all();
 }
 
-at::Tensor Transformer::logits(const at::Tensor& hidden_TD) const {
-  at::Tensor z = ops::linear(hidden_TD, head_, {});
+at::Tensor Transformer::logits(const at::Tensor& hidden_TD, const at::Tensor& head) const {
+  at::Tensor z = ops::linear(hidden_TD, head.defined() ? head : head_, {});
   if (!spec_.head.softcap) return z;
   const at::ScalarType wide = z.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return at::tanh(z.to(wide) / *spec_.head.softcap) * *spec_.head.softcap;
@@ -158,7 +188,8 @@ ops::CrossEntropyResult Transformer::loss(const at::Tensor& hidden_TD, const at:
   cross_entropy.softcap = spec_.head.softcap.value_or(0.0);
   cross_entropy.z_loss = options.z_loss;
   cross_entropy.divisor = options.divisor;
-  return ops::linear_cross_entropy(hidden_TD, head_, labels_T, cross_entropy);
+  const at::Tensor& head = options.head.defined() ? options.head : head_;
+  return ops::linear_cross_entropy(hidden_TD, head, labels_T, cross_entropy);
 }
 
 }  // namespace headway::nn

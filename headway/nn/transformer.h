@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "headway/nn/block.h"
+#include "headway/nn/mtp.h"
 #include "headway/nn/parameters.h"
 #include "headway/ops/linear_cross_entropy.h"
 #include "headway/ops/sequences.h"
@@ -19,11 +20,14 @@ struct ForwardOptions {
   ModelState* state = nullptr;                // generation: the sequences continue this state
   std::vector<at::Tensor>* hidden = nullptr;  // receives the residual stream after every layer
   ForwardContext context{};
+  /// Receives what multi-token prediction goes on from, for a model that has it.
+  at::Tensor* mtp_hidden = nullptr;
 };
 
 struct LossOptions {
   double z_loss = 0.0;
   int64_t divisor = 0;  // 0 = number of counted tokens
+  at::Tensor head{};    // [V,D] instead of the model's; undefined = that
 };
 
 /// Decoder built from a ModelSpec. Handles of its parameters live in parameters().
@@ -39,14 +43,19 @@ class Transformer {
   at::Tensor forward(const at::Tensor& ids_T, const ops::Sequences& sequences,
                      const ForwardOptions& options = {});
 
-  /// Logits of chosen rows of forward()'s result, soft cap applied: [T,D] -> [T,V].
-  at::Tensor logits(const at::Tensor& hidden_TD) const;
+  /// Embedding of ids, scaled: int64 [T] -> [T,D].
+  at::Tensor embed(const at::Tensor& ids_T) const;
+
+  /// Logits of chosen rows of forward()'s result, soft cap applied: [T,D] -> [T,V]. `head` [V,D]
+  /// instead of the model's if defined.
+  at::Tensor logits(const at::Tensor& hidden_TD, const at::Tensor& head = {}) const;
 
   /// Mean cross-entropy of labels (already shifted, -100 ignored) without holding all logits.
   ops::CrossEntropyResult loss(const at::Tensor& hidden_TD, const at::Tensor& labels_T,
                                const LossOptions& options = {}) const;
 
-  /// What forward passes that record gradients forget from now on; results keep their bits.
+  /// What forward passes that record gradients forget from now on; results keep their bits. Whole
+  /// layers are those of the stack, parts of layers also those of multi-token prediction.
   void set_recompute(const RecomputePlan& plan);
 
   /// Whether backward passes leave the weight gradients of projections (not of embedding and head)
@@ -65,6 +74,12 @@ class Transformer {
   Parameters& parameters() { return parameters_; }
   const Parameters& parameters() const { return parameters_; }
   const std::vector<Block>& blocks() const { return blocks_; }
+  /// Block by its number of spec::block_at.
+  const Block& block_at(int64_t index) const;
+  /// Multi-token prediction; null without.
+  const Mtp* mtp() const { return mtp_ ? &*mtp_ : nullptr; }
+  /// The weight of the head [V,D], which may be the embedding's.
+  const at::Tensor& head() const { return head_; }
   /// Model-level rotary tables; null when every layer owns its own (rope_per_layer).
   const SharedRotary* rotary() const { return rotary_.get(); }
 
@@ -80,6 +95,7 @@ class Transformer {
   std::vector<Block> blocks_;
   std::optional<Norm> final_norm_;
   at::Tensor head_;
+  std::optional<Mtp> mtp_;
   double embedding_scale_;
   RecomputePlan recompute_;
   RealtimeChecks* checks_ = nullptr;

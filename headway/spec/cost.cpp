@@ -76,6 +76,33 @@ std::vector<TensorSpec> outside(const std::vector<TensorSpec>& all,
   return found;
 }
 
+void add_mixer(const LayerSpec& layer, const CostOptions& options, Cost& cost) {
+  std::visit([&](const auto& mixer) { add_mixer(mixer, options, cost); }, layer.mixer);
+}
+
+Cost mtp_cost(const ModelSpec& spec, int64_t depth, const CostOptions& options,
+              double head_flops) {
+  const MtpSpec& mtp = *spec.mtp;
+  const int64_t set = depth % mtp.weight_sets();
+  std::vector<TensorSpec> held;
+  for (TensorSpec& tensor : tensors(spec)) {
+    const bool is_head = tensor.name.ends_with("head.weight");
+    if (tensor.layer == static_cast<int64_t>(spec.layers.size()) + set && !is_head) {
+      held.push_back(std::move(tensor));
+    }
+  }
+  Cost cost = count(held);
+  cost.matmul_flops += head_flops;
+  if (mtp.own_head) {
+    const int64_t rows = multiply(spec.embedding.vocab_size, spec.hidden_size);
+    cost.parameters = add(cost.parameters, rows);
+    cost.active_parameters = add(cost.active_parameters, rows);
+  }
+  if (depth >= mtp.weight_sets()) cost.parameters = cost.active_parameters = 0;
+  add_mixer(mtp.layers[static_cast<size_t>(depth)], options, cost);
+  return cost;
+}
+
 }  // namespace
 
 int64_t Cost::state_bytes(int64_t context) const {
@@ -119,13 +146,18 @@ ModelCost cost(const ModelSpec& spec, const CostOptions& given) {
   result.head = count(outside(outer, {"final_norm.", "head."}));
   result.head.matmul_flops =
       2.0 * static_cast<double>(spec.hidden_size) * static_cast<double>(spec.embedding.vocab_size);
-  result.total = result.embedding;
-  result.total += result.head;
+  result.decoder = result.embedding;
+  result.decoder += result.head;
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     Cost layer = count(layer_tensors(spec, static_cast<int64_t>(i)));
-    std::visit([&](const auto& mixer) { add_mixer(mixer, options, layer); }, spec.layers[i].mixer);
-    result.total += layer;
+    add_mixer(spec.layers[i], options, layer);
+    result.decoder += layer;
     result.layers.push_back(layer);
+  }
+  result.total = result.decoder;
+  for (int64_t depth = 0; spec.mtp && depth < spec.mtp->depths(); ++depth) {
+    result.mtp.push_back(mtp_cost(spec, depth, options, result.head.matmul_flops));
+    result.total += result.mtp.back();
   }
   return result;
 }

@@ -40,7 +40,11 @@ struct ModelCost {
   Cost embedding;       // look-up: no FLOPs
   std::vector<Cost> layers;
   Cost head;   // final norm and logits; a tied head owns no parameters
-  Cost total;  // the sum of the above
+  /// Depths of multi-token prediction, each with its logits; weights count at the first that has
+  /// them.
+  std::vector<Cost> mtp;
+  Cost decoder;  // embedding, layers and head: what plain decoding runs
+  Cost total;    // decoder and mtp: what training runs
 };
 
 /// Mean number of keys a query sees over a causal sequence of `context` tokens: sum_t min(t,

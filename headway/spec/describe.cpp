@@ -60,9 +60,10 @@ std::string flops_text(double flops) {
   return fmt::format("{:.3g} {}FLOP", flops, kUnits[unit]);
 }
 
-Row layer_row(size_t index, const std::string& kind, const LayerSpec& layer, const Cost& cost) {
+Row layer_row(const std::string& index, const std::string& kind, const LayerSpec& layer,
+              const Cost& cost) {
   const LayerWords words = layer_words(layer);
-  return {std::to_string(index),
+  return {index,
           kind,
           layer.block,
           words.mixer,
@@ -105,6 +106,7 @@ std::string model_lines(const ModelSpec& spec, const ModelCost& costs) {
     extras.push_back("embedding scale " + format_double(spec.embedding.scale));
   if (spec.head.softcap) extras.push_back("logit soft cap " + format_double(*spec.head.softcap));
   if (spec.rope_per_layer) extras.push_back("rotary base per layer");
+  if (spec.mtp) extras.push_back(fmt::format("{} tokens ahead (mtp)", spec.mtp->depths()));
   return fmt::format(
              "model   {} layers, hidden size {}, vocabulary {} ({} head), {} positions{}{}\n",
              spec.layers.size(), spec.hidden_size, format_count(spec.embedding.vocab_size),
@@ -118,19 +120,21 @@ std::string model_lines(const ModelSpec& spec, const ModelCost& costs) {
 std::string totals_lines(const ModelCost& costs) {
   const Cost& total = costs.total;
   std::string text;
+  const Cost& decoder = costs.decoder;
+  const int64_t mtp = total.parameters - decoder.parameters;
   text += fmt::format(
-      "parameters  {} (embedding {}, layers {}, head {})\n", format_count(total.parameters),
+      "parameters  {} (embedding {}, layers {}, head {}{})\n", format_count(total.parameters),
       format_count(costs.embedding.parameters),
-      format_count(total.parameters - costs.embedding.parameters - costs.head.parameters),
-      format_count(costs.head.parameters));
+      format_count(decoder.parameters - costs.embedding.parameters - costs.head.parameters),
+      format_count(costs.head.parameters), costs.mtp.empty() ? "" : ", mtp " + format_count(mtp));
   if (total.active_parameters != total.parameters) {
     text += fmt::format("active      {}\n", format_count(total.active_parameters));
   }
   text += fmt::format("forward     {} a token, {} of it attention\n",
                       flops_text(total.forward_flops()), flops_text(total.attention_flops));
-  text += fmt::format("decode      {} for the next token\n", flops_text(total.decode_flops()));
-  text += fmt::format("state       {} = {} for one sequence\n", state_text(total),
-                      format_bytes(total.state_bytes(costs.context)));
+  text += fmt::format("decode      {} for the next token\n", flops_text(decoder.decode_flops()));
+  text += fmt::format("state       {} = {} for one sequence\n", state_text(decoder),
+                      format_bytes(decoder.state_bytes(costs.context)));
   return text;
 }
 
@@ -182,7 +186,11 @@ std::string describe_text(const ModelSpec& spec, const CostOptions& options) {
                             "per token"}};
   constexpr size_t kFirstNumber = 12;
   for (size_t i = 0; i < spec.layers.size(); ++i) {
-    rows.push_back(layer_row(i, kinds[i], spec.layers[i], costs.layers[i]));
+    rows.push_back(layer_row(std::to_string(i), kinds[i], spec.layers[i], costs.layers[i]));
+  }
+  for (size_t i = 0; i < costs.mtp.size(); ++i) {
+    rows.push_back(
+        layer_row("+" + std::to_string(i + 1), "mtp", spec.mtp->layers[i], costs.mtp[i]));
   }
   return model_lines(spec, costs) + table(rows, kFirstNumber) + "\n" + totals_lines(costs);
 }
@@ -197,6 +205,13 @@ Json describe_json(const ModelSpec& spec, const CostOptions& options) {
     row.update(cost_json(costs.layers[i], costs.context));
     layers.push_back(std::move(row));
   }
+  Json mtp = Json::array();
+  for (size_t i = 0; i < costs.mtp.size(); ++i) {
+    Json row = {{"depth", i + 1}};
+    row.update(layer_json(spec.mtp->layers[i]));
+    row.update(cost_json(costs.mtp[i], costs.context));
+    mtp.push_back(std::move(row));
+  }
   return Json{{"hidden_size", spec.hidden_size},
               {"vocab_size", spec.embedding.vocab_size},
               {"num_layers", spec.layers.size()},
@@ -205,8 +220,10 @@ Json describe_json(const ModelSpec& spec, const CostOptions& options) {
               {"stack", stack_line(spec)},
               {"context", costs.context},
               {"layers", std::move(layers)},
+              {"mtp", std::move(mtp)},
               {"embedding", cost_json(costs.embedding, costs.context)},
               {"head", cost_json(costs.head, costs.context)},
+              {"decoder", cost_json(costs.decoder, costs.context)},
               {"totals", cost_json(costs.total, costs.context)},
               {"spec", to_json(spec)}};
 }

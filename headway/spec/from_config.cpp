@@ -63,6 +63,31 @@ LayerSpec resolve_block(const std::string& name, const config::ModelConfig& mode
   return layer;
 }
 
+void resolve_mtp(const config::ModelConfig& model, ModelSpec& spec) {
+  if (!model.mtp) return;
+  MtpSpec& mtp = spec.mtp.emplace();
+  for (const std::string& name : config::mtp_blocks(model)) {
+    mtp.layers.push_back(resolve_block(name, model));
+  }
+  mtp.shared_weights = model.mtp->shared_weights;
+  mtp.hidden = model.mtp->hidden;
+  mtp.embedding_norm = mtp.hidden_norm = mtp.final_norm = config::norm_of(model.norms, {});
+  mtp.own_head = model.mtp->own_head;
+  mtp.detach = model.mtp->detach;
+  mtp.loss_scale = model.mtp->loss_scale;
+}
+
+/// One base a layer of the stack, then one a depth of multi-token prediction.
+void set_bases(const std::vector<std::optional<double>>& bases, ModelSpec& spec) {
+  spec.rope_per_layer = true;
+  const size_t stack = spec.layers.size();
+  for (size_t i = 0; i < bases.size(); ++i) {
+    LayerSpec& layer = i < stack ? spec.layers[i] : spec.mtp.value().layers.at(i - stack);
+    auto* attention = std::get_if<AttentionSpec>(&layer.mixer);
+    if (attention != nullptr && attention->rope) attention->rope->base = bases[i].value();
+  }
+}
+
 void check_vocab(const config::ModelConfig& model, int64_t vocab_size, Problems& problems) {
   if (model.vocab_size && *model.vocab_size < vocab_size) {
     problems.add_value(
@@ -112,14 +137,8 @@ ModelSpec resolve(const config::ModelConfig& model, int64_t vocab_size) {
   spec.head.softcap = model.final_softcap;
   spec.head.final_norm = config::norm_of(model.norms, {});
   spec.init = model.init;
-  if (model.rotary_base_per_layer) {
-    spec.rope_per_layer = true;
-    for (size_t i = 0; i < spec.layers.size(); ++i) {
-      auto* attention = std::get_if<AttentionSpec>(&spec.layers[i].mixer);
-      if (attention && attention->rope)
-        attention->rope->base = (*model.rotary_base_per_layer)[i].value();
-    }
-  }
+  resolve_mtp(model, spec);
+  if (model.rotary_base_per_layer) set_bases(*model.rotary_base_per_layer, spec);
   validate(spec);
   return spec;
 }

@@ -2,6 +2,7 @@
 // Not for: the checks themselves (megatron_check.cpp).
 #include "headway/spec/megatron.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -114,9 +115,19 @@ double scale_of(const MegatronConfig& config) {
          std::pow(dim, config.mup_attn_scale_power);
 }
 
+/// The layer that layers behind the stack, of multi-token prediction, repeat: the last one with
+/// softmax attention, or the last one with its mixer replaced.
+int64_t mtp_source(const MegatronConfig& config) {
+  for (int64_t number = config.num_layers; number > 0; --number) {
+    if (!layer_is_linear(config, number)) return number;
+  }
+  return config.num_layers;
+}
+
 LayerSpec layer_of(const MegatronConfig& config, int64_t layer_number) {
   LayerSpec layer;
-  if (layer_is_linear(config, layer_number)) {
+  const bool behind = layer_number > config.num_layers;
+  if (!behind && layer_is_linear(config, layer_number)) {
     layer.block = "linear_attention";
     layer.mixer = megatron_delta_net(config);
   } else {
@@ -125,13 +136,25 @@ LayerSpec layer_of(const MegatronConfig& config, int64_t layer_number) {
     layer.mixer = attention;
   }
   const DenseMlpSpec dense = mlp_of(config);
-  if (layer_has_experts(config, layer_number)) {
+  if (layer_has_experts(config, behind ? mtp_source(config) : layer_number)) {
     layer.mlp = megatron_moe(config, dense);
   } else {
     layer.mlp = dense;
   }
   layer.pre_mixer_norm = layer.pre_mlp_norm = norm_of(config);
   return layer;
+}
+
+std::optional<MtpSpec> mtp_of(const MegatronConfig& config) {
+  const int64_t depths = config.mtp_num_layers.value_or(0);
+  if (depths == 0) return std::nullopt;
+  MtpSpec mtp;
+  for (int64_t k = 1; k <= depths; ++k) mtp.layers.push_back(layer_of(config, config.num_layers + k));
+  mtp.embedding_norm = mtp.hidden_norm = mtp.final_norm = norm_of(config);
+  mtp.shared_weights = config.mtp_use_repeated_layer;
+  mtp.detach = config.mtp_detach_heads;
+  mtp.loss_scale = config.mtp_loss_scaling_factor.value_or(MtpSpec{}.loss_scale);
+  return mtp;
 }
 
 /// Rows of the embedding: the arguments' own number, which must hold the tokenizer's ids.
@@ -170,9 +193,14 @@ std::optional<std::array<int64_t, 2>> layer_window(const MegatronConfig& config,
   if (!config.window_size) return std::nullopt;
   const Json& skip = config.window_attn_skip_freq;
   bool windowed = true;
-  if (skip.is_number_integer()) windowed = layer_number % skip.get<int64_t>() != 0;
+  if (skip.is_number_integer()) {
+    // Multi-token prediction counts its layers from 1 again.
+    const int64_t stack = config.num_layers;
+    windowed = (layer_number > stack ? layer_number - stack : layer_number) % skip.get<int64_t>() != 0;
+  }
   if (skip.is_array()) {
-    const Json& entry = skip.at(layer_number - 1);
+    const auto last = static_cast<int64_t>(skip.size()) - 1;
+    const Json& entry = skip.at(std::min(layer_number - 1, last));
     windowed = entry == true || entry == 1;
   }
   return windowed ? config.window_size : std::nullopt;
@@ -194,6 +222,9 @@ bool is_causal(MegatronMask mask) {
 
 bool layer_skips_rope(const MegatronConfig& config, int64_t layer_number) {
   const Json& skip = config.no_rope_freq;
+  if (layer_number > config.num_layers && static_cast<int64_t>(skip.size()) < layer_number) {
+    return false;
+  }
   if (skip.is_number_integer()) return layer_number % skip.get<int64_t>() == 0;
   if (!skip.is_array()) return false;
   const Json& entry = skip.at(layer_number - 1);
@@ -252,6 +283,7 @@ ModelSpec megatron_model(const MegatronConfig& config, int64_t vocab_size) {
   }
   spec.head.tied = config.share_embeddings_and_output_weights;
   spec.head.final_norm = norm_of(config);
+  spec.mtp = mtp_of(config);
   spec.init.std = config.init_method_std;
   spec.rope_precision = RopePrecision::kModelDtype;
   spec.rope_per_layer = config.rotary_base_per_layer.has_value();

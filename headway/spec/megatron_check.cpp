@@ -282,9 +282,6 @@ class Checker {
          "pipeline parallelism is");
     size("context_parallel_size", c_.context_parallel_size, "context parallelism is");
     size("expert_model_parallel_size", c_.expert_model_parallel_size, "expert parallelism is");
-    if (c_.mtp_num_layers.value_or(0) > 0) {
-      missing("mtp_num_layers", std::to_string(*c_.mtp_num_layers), "multi-token prediction is");
-    }
     if (asks_for(c_.fp8)) missing("fp8", json_summary(c_.fp8), "fp8 is");
     if (asks_for(c_.fp4)) missing("fp4", json_summary(c_.fp4), "fp4 is");
     if (c_.hidden_dropout > 0) {

@@ -215,6 +215,10 @@ struct MegatronRuntime {
   bool enable_cuda_graph = false;
   std::optional<std::string> cuda_graph_impl;
   std::optional<int64_t> mtp_num_layers;
+  std::optional<double> mtp_loss_scaling_factor;  // none = 0.1
+  bool mtp_use_repeated_layer = false;
+  bool mtp_detach_heads = false;
+  bool calculate_per_token_loss = false;
   bool qk_clip = false;  // these four are train.qk_clip and train.log_max_attention_logit
   double qk_clip_alpha = 0.5;
   double qk_clip_threshold = 100.0;
@@ -254,7 +258,14 @@ struct MegatronRuntime {
     v.field("cpu_offloading", &R::cpu_offloading, "false only");
     v.field("enable_cuda_graph", &R::enable_cuda_graph, "no effect here");
     v.field("cuda_graph_impl", &R::cuda_graph_impl, "no effect here");
-    v.field("mtp_num_layers", &R::mtp_num_layers, "none only", at_least(0));
+    v.field("mtp_num_layers", &R::mtp_num_layers, "multi-token prediction depths",
+            between(0, config::kMaxMtpDepths));
+    v.field("mtp_loss_scaling_factor", &R::mtp_loss_scaling_factor, "of the depths' mean loss",
+            at_least(0));
+    v.field("mtp_use_repeated_layer", &R::mtp_use_repeated_layer, "one set of weights");
+    v.field("mtp_detach_heads", &R::mtp_detach_heads, "losses train the depths alone");
+    v.field("calculate_per_token_loss", &R::calculate_per_token_loss,
+            "losses are sums; the probe's mtp losses");
     v.field("qk_clip", &R::qk_clip, "clip query and key weights after a step");
     v.field("qk_clip_alpha", &R::qk_clip_alpha, "part the queries take", between(0, 1));
     v.field("qk_clip_threshold", &R::qk_clip_threshold, "largest logit allowed", above(0));

@@ -107,7 +107,6 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "no_sync_func",
     "grad_sync_func",
     "param_sync_func",
-    "calculate_per_token_loss",
     "expert_tensor_parallel_size",
     "clone_scatter_output_in_embedding",
     "parallel_output",
@@ -161,8 +160,6 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "moe_deepep_num_sms",
     "moe_enable_deepep",
     "moe_hybridep_num_sms",
-    // details of multi-token prediction, QK-Clip and muP
-    "mtp_loss_scaling_factor",
 });
 
 bool is_off(const Json& value) {

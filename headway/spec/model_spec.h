@@ -15,6 +15,7 @@
 #include "headway/config/gated_delta_net_config.h"
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
+#include "headway/config/mtp_config.h"
 
 namespace headway::spec {
 
@@ -26,6 +27,7 @@ using config::DropPolicy;
 using config::GateInit;
 using config::GateKind;
 using config::MaskKind;
+using config::MtpHidden;
 using config::NormKind;
 using config::NormWeight;
 using config::RopeKind;
@@ -102,6 +104,28 @@ struct HeadSpec {
   bool operator==(const HeadSpec&) const = default;
 };
 
+/// Multi-token prediction: depth k = 1, 2, … predicts the token k places behind the next one from
+/// e_k, the embedding of the token k places ahead, and h_{k-1}; h_0 is what the stack hands on:
+///   r = layer_k( proj_k [ embedding_norm_k(e_k) ; hidden_norm_k(h_{k-1}) ] )
+///   y = final_norm_k(r);  logits_k = head(y);  h_k = y, or r where `hidden` is residual
+/// Test: tests/unit/nn/mtp_test.cpp
+struct MtpSpec {
+  std::vector<LayerSpec> layers;  // of depth 1, 2, …
+  bool shared_weights = false;    // every depth has the weights of the first; equal layers
+  MtpHidden hidden = MtpHidden::kNormed;
+  std::optional<NormSpec> embedding_norm;
+  std::optional<NormSpec> hidden_norm;
+  std::optional<NormSpec> final_norm;
+  bool own_head = false;    // a head for each set of weights, instead of the model's
+  bool detach = false;      // losses train the depths alone
+  double loss_scale = 0.1;  // the loss grows by loss_scale · mean of the depths' losses
+  bool operator==(const MtpSpec&) const = default;
+
+  int64_t depths() const { return static_cast<int64_t>(layers.size()); }
+  /// Sets of weights: one, or one a depth.
+  int64_t weight_sets() const { return shared_weights ? 1 : depths(); }
+};
+
 /// How rotary frequencies are computed: float32 as Hugging Face does even in float64 models, or in
 /// the model's dtype.
 enum class RopePrecision { kFloat32, kModelDtype };
@@ -112,6 +136,7 @@ struct ModelSpec {
   EmbeddingSpec embedding;
   std::vector<LayerSpec> layers;
   HeadSpec head;
+  std::optional<MtpSpec> mtp;
   InitSpec init;
   RopePrecision rope_precision = RopePrecision::kFloat32;
   /// A per-layer base list was given: every layer owns its rotary table and no model-level table
@@ -128,6 +153,13 @@ const GatedDeltaNetSpec* delta_net_of(const LayerSpec& layer);
 
 /// The mixture of experts of a layer, or null when its MLP is dense.
 const MoeSpec* moe_of(const LayerSpec& layer);
+
+/// Blocks of a model by number: the stack, then one for each set of weights of multi-token
+/// prediction. Their numbers key random draws, routers' records and names on disk.
+int64_t num_blocks(const ModelSpec& spec);
+const LayerSpec& block_at(const ModelSpec& spec, int64_t index);
+/// Prefix of its parameters: "layers.3.", "mtp.layers.0.block.".
+std::string block_scope(const ModelSpec& spec, int64_t index);
 
 /// Shared experts of a mixture as the dense MLP they are; nothing without them.
 std::optional<DenseMlpSpec> shared_mlp(const MoeSpec& moe);

@@ -86,6 +86,23 @@ struct FieldsOf<spec::HeadSpec> {
 };
 
 template <>
+struct FieldsOf<spec::MtpSpec> {
+  template <class V>
+  static void visit(V& v) {
+    using M = spec::MtpSpec;
+    v.field("layers", &M::layers, "of each depth", Rule().required().not_empty());
+    v.field("shared_weights", &M::shared_weights, "all depths use the weights of the first");
+    v.field("hidden", &M::hidden, "what a depth reads");
+    v.field("embedding_norm", &M::embedding_norm, "of the embedding");
+    v.field("hidden_norm", &M::hidden_norm, "of the hidden state");
+    v.field("final_norm", &M::final_norm, "before the head");
+    v.field("own_head", &M::own_head, "instead of the model's");
+    v.field("detach", &M::detach, "losses train the depths alone");
+    v.field("loss_scale", &M::loss_scale, "of the mean loss", at_least(0));
+  }
+};
+
+template <>
 struct FieldsOf<spec::ModelSpec> {
   template <class V>
   static void visit(V& v) {
@@ -96,6 +113,7 @@ struct FieldsOf<spec::ModelSpec> {
     v.field("embedding", &M::embedding, "input", Rule().required());
     v.field("layers", &M::layers, "the stack", Rule().required().not_empty());
     v.field("head", &M::head, "output");
+    v.field("mtp", &M::mtp, "multi-token prediction");
     v.field("init", &M::init, "initialisation");
     v.field("rope_precision", &M::rope_precision, "of the rotary frequencies");
     v.field("rope_per_layer", &M::rope_per_layer, "every layer owns its rotary table");

@@ -296,10 +296,11 @@ NormNames norm_names(const LayerSpec& layer) {
   return {"post_mixer_layernorm", "post_attention_layernorm"};
 }
 
+std::string disk_scope(int64_t index) { return "model.layers." + std::to_string(index) + "."; }
+
 void collect_layer(std::vector<TensorSpec>& out, const ModelSpec& spec, int64_t index) {
-  const LayerSpec& layer = spec.layers[index];
-  const std::string number = std::to_string(index);
-  Collector collector(out, "layers." + number + ".", "model.layers." + number + ".", index);
+  const LayerSpec& layer = block_at(spec, index);
+  Collector collector(out, block_scope(spec, index), disk_scope(index), index);
   const NormNames names = norm_names(layer);
   collector.norm(layer.pre_mixer_norm, "pre_mixer_norm", spec.hidden_size, "input_layernorm");
   std::visit([&](const auto& mixer) { collect_mixer(collector, spec, mixer); }, layer.mixer);
@@ -311,6 +312,26 @@ void collect_layer(std::vector<TensorSpec>& out, const ModelSpec& spec, int64_t 
   if (layer.layer_scalar) {
     collector.vector("layer_scalar", 1, "layer_scalar", {InitKind::kOnes}, ShardAxis::kNone,
                      /*trainable=*/false);
+  }
+}
+
+/// The sets of weights of multi-token prediction, numbered on disk behind the stack.
+void collect_mtp(std::vector<TensorSpec>& out, const ModelSpec& spec) {
+  const auto stack = static_cast<int64_t>(spec.layers.size());
+  for (int64_t index = stack; index < num_blocks(spec); ++index) {
+    const MtpSpec& mtp = *spec.mtp;
+    Collector depth(out, "mtp.layers." + std::to_string(index - stack) + ".", disk_scope(index),
+                    index);
+    depth.norm(mtp.embedding_norm, "embedding_norm", spec.hidden_size, "enorm");
+    depth.norm(mtp.hidden_norm, "hidden_norm", spec.hidden_size, "hnorm");
+    depth.projection("proj", checked_mul<ConfigError>(2, spec.hidden_size, "mtp.proj"),
+                     {{"weight", spec.hidden_size, "eh_proj", normal(spec.init.std), false}},
+                     ShardAxis::kRows);
+    collect_layer(out, spec, index);
+    depth.norm(mtp.final_norm, "final_norm", spec.hidden_size, "shared_head.norm");
+    if (!mtp.own_head) continue;
+    depth.table("head.weight", spec.embedding.vocab_size, spec.hidden_size,
+                "shared_head.head.weight", spec.init.std, true);
   }
 }
 
@@ -341,6 +362,7 @@ std::vector<TensorSpec> tensors(const ModelSpec& spec) {
     root.table("head.weight", spec.embedding.vocab_size, spec.hidden_size, "lm_head.weight",
                spec.init.std, true);
   }
+  collect_mtp(out, spec);
   return out;
 }
 

@@ -45,7 +45,7 @@ struct TensorSpec {
   /// Experts whose rows follow each other, and how many of them one token uses; 1 of 1 for others.
   int64_t experts = 1;
   int64_t used_experts = 1;
-  int64_t layer = -1;  // decoder layer index, -1 outside the stack
+  int64_t layer = -1;  // block number (spec::block_at), -1 outside of blocks
   /// Product of `shape`; ConfigError when it does not fit 64 bits.
   int64_t numel() const;
   /// Shape of one segment on disk: [rows, shape[1:]…].
@@ -83,10 +83,15 @@ struct TensorSpec {
 ///   layers.i.layer_scalar                         …layer_scalar
 ///   final_norm.{weight,bias}                      model.norm.*
 ///   head.weight (untied only)                     lm_head.weight
-/// where … stands for `model.layers.i.`
+///   mtp.layers.k.{embedding,hidden}_norm.weight   …{enorm,hnorm}.weight
+///   mtp.layers.k.proj.weight [D,2D]               …eh_proj.weight
+///   mtp.layers.k.block.*                          …* as the parameters of a layer
+///   mtp.layers.k.final_norm.weight                …shared_head.norm.weight
+///   mtp.layers.k.head.weight (own_head only)      …shared_head.head.weight
+/// where … stands for `model.layers.i.`, and i = layers + k for those of multi-token prediction
 std::vector<TensorSpec> tensors(const ModelSpec& spec);
 
-/// Tensors of one layer, with module names prefixed `layers.<index>.`.
+/// Tensors of block `index` (spec::block_at), with module names below its block_scope.
 std::vector<TensorSpec> layer_tensors(const ModelSpec& spec, int64_t index);
 
 }  // namespace headway::spec

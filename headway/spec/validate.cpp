@@ -50,6 +50,24 @@ void check_layer(const LayerSpec& layer, const std::string& path, Problems& prob
   check_optional_norm(layer.post_mlp_norm, path + ".post_mlp_norm", problems);
 }
 
+void check_mtp(const MtpSpec& mtp, Problems& problems) {
+  const std::string path = "model.mtp";
+  for (size_t i = 0; i < mtp.layers.size(); ++i) {
+    const std::string place = index_path(path + ".layers", i);
+    check_layer(mtp.layers[i], place, problems);
+    if (mtp.shared_weights && mtp.layers[i] != mtp.layers[0]) {
+      problems.add(place, "differs from layers[0]; allowed equal layers with shared_weights");
+    }
+  }
+  check_optional_norm(mtp.embedding_norm, path + ".embedding_norm", problems);
+  check_optional_norm(mtp.hidden_norm, path + ".hidden_norm", problems);
+  check_optional_norm(mtp.final_norm, path + ".final_norm", problems);
+  if (mtp.depths() > config::kMaxMtpDepths) {
+    problems.add_value(path + ".layers", fmt::format("{} depths", mtp.depths()),
+                       fmt::format("at most {}", config::kMaxMtpDepths));
+  }
+}
+
 bool has_rotation(const LayerSpec& layer) {
   const AttentionSpec* attention = attention_of(layer);
   return attention != nullptr && attention->rope.has_value();
@@ -66,6 +84,22 @@ const GatedDeltaNetSpec* delta_net_of(const LayerSpec& layer) {
 }
 
 const MoeSpec* moe_of(const LayerSpec& layer) { return std::get_if<MoeSpec>(&layer.mlp); }
+
+int64_t num_blocks(const ModelSpec& spec) {
+  return static_cast<int64_t>(spec.layers.size()) + (spec.mtp ? spec.mtp->weight_sets() : 0);
+}
+
+const LayerSpec& block_at(const ModelSpec& spec, int64_t index) {
+  const auto stack = static_cast<int64_t>(spec.layers.size());
+  if (index < stack) return spec.layers.at(static_cast<size_t>(index));
+  return spec.mtp.value().layers.at(static_cast<size_t>(index - stack));
+}
+
+std::string block_scope(const ModelSpec& spec, int64_t index) {
+  const auto stack = static_cast<int64_t>(spec.layers.size());
+  return index < stack ? "layers." + std::to_string(index) + "."
+                       : "mtp.layers." + std::to_string(index - stack) + ".block.";
+}
 
 std::optional<DenseMlpSpec> shared_mlp(const MoeSpec& moe) {
   if (!moe.shared) return std::nullopt;
@@ -86,6 +120,7 @@ void validate(const ModelSpec& spec) {
     rotates = rotates || has_rotation(spec.layers[i]);
   }
   check_optional_norm(spec.head.final_norm, "model.head.final_norm", problems);
+  if (spec.mtp) check_mtp(*spec.mtp, problems);
   if (spec.layers.size() > static_cast<size_t>(config::kMaxLayers)) {
     problems.add_value("model.layers", fmt::format("{} layers", spec.layers.size()),
                        fmt::format("at most {}", config::kMaxLayers));

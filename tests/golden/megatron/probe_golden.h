@@ -30,7 +30,7 @@ inline bool is_result(const std::string& name) {
          name == "key_cache" || name == "value_cache" || name == "eta" || name == "routing_map" ||
          name == "expert_bias_after_update" || name == "local_tokens_per_expert" ||
          name.starts_with("loss.") || name.starts_with("grad") || name.starts_with("aux.") ||
-         name.starts_with("clipped.");
+         name.starts_with("clipped.") || name.starts_with("mtp_loss.");
 }
 
 /// The file without what was recorded of the run, so that nothing can be copied through.

@@ -31,7 +31,8 @@ void compare(const std::map<std::string, at::Tensor>& got, const Case& given, do
   std::set<std::string> gradients;
   size_t compared = 0;
   for (const auto& [name, want] : io::load_safetensors(path_of(given.file))) {
-    const bool layer = name.starts_with("aux.layer") && !name.ends_with("attention_out");
+    const bool layer = (name.starts_with("aux.layer") || name.starts_with("aux.mtp")) &&
+                       !name.ends_with("attention_out");
     const bool rope = given.module == "rope" && !name.ends_with(".t") &&
                       !name.ends_with("position_ids") && !name.ends_with("cu_seqlens");
     const bool result = is_result(name) && name != "out_fp32" && !name.starts_with("aux.");
@@ -85,7 +86,8 @@ std::vector<Case> cases() {
     all.push_back({"self_attention", std::string("attn_") + name});
   }
   for (const char* name :
-       {"rotary_base_per_layer", "scalar_base", "base_per_layer_partial_gate", "no_rope_freq"}) {
+       {"rotary_base_per_layer", "scalar_base", "base_per_layer_partial_gate", "no_rope_freq",
+        "mtp"}) {
     all.push_back({"gpt_model", std::string("gpt_") + name});
   }
   for (const char* name : {"gdn_basic", "gdn_conv_bias", "gdn_two_chunks"}) {

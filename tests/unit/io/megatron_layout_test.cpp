@@ -119,9 +119,31 @@ TEST(MegatronLayout, EveryParameterOfADenseGptHasAName) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
   EXPECT_THROW(megatron_name("layers.0.layer_scalar"), InternalError);
-  EXPECT_EQ(interleaved_layer("layers.12.mixer.qkv.bias"), 12);
-  EXPECT_EQ(interleaved_layer("layers.12.mixer.out.bias"), -1);
-  EXPECT_EQ(interleaved_layer("head.weight"), -1);
+}
+
+TEST(MegatronLayout, OnlyFusedProjectionsAreInterleaved) {
+  const Json arguments = {{"num_layers", 2},          {"hidden_size", 8},   {"vocab_size", 5},
+                          {"num_attention_heads", 2}, {"mtp_num_layers", 2}};
+  const spec::ModelSpec model = spec::from_megatron(arguments);
+  EXPECT_EQ(interleaved_attention(model, "layers.1.mixer.qkv.bias"),
+            spec::attention_of(model.layers[1]));
+  EXPECT_EQ(interleaved_attention(model, "mtp.layers.1.block.mixer.qkv.weight"),
+            spec::attention_of(model.mtp->layers[1]));
+  EXPECT_EQ(interleaved_attention(model, "layers.1.mixer.out.bias"), nullptr);
+  EXPECT_EQ(interleaved_attention(model, "head.weight"), nullptr);
+}
+
+TEST(MegatronLayout, DepthsOfMultiTokenPredictionHaveNames) {
+  const auto expect = [](const char* ours, const char* theirs) {
+    EXPECT_EQ(megatron_name(ours), theirs);
+  };
+  expect("mtp.layers.1.embedding_norm.weight", "mtp.layers.1.enorm.weight");
+  expect("mtp.layers.0.hidden_norm.bias", "mtp.layers.0.hnorm.bias");
+  expect("mtp.layers.0.proj.weight", "mtp.layers.0.eh_proj.weight");
+  expect("mtp.layers.0.final_norm.weight", "mtp.layers.0.final_layernorm.weight");
+  expect("mtp.layers.12.block.mixer.qkv.weight",
+         "mtp.layers.12.mtp_model_layer.self_attention.linear_qkv.weight");
+  EXPECT_THROW(megatron_name("mtp.layers.0.head.weight"), InternalError);
 }
 
 }  // namespace
