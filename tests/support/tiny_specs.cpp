@@ -211,6 +211,20 @@ spec::ModelSpec tiny_hybrid() {
   return m;
 }
 
+spec::ModelSpec tiny_mtp() {
+  spec::ModelSpec m = tiny_step();
+  spec::MtpSpec& mtp = m.mtp.emplace();
+  const spec::LayerSpec* windowed = &m.layers.front();
+  for (const spec::LayerSpec& layer : m.layers) {
+    if (std::get<spec::AttentionSpec>(layer.mixer).window) windowed = &layer;
+  }
+  mtp.layers = {*windowed, m.layers.front()};
+  mtp.embedding_norm = mtp.hidden_norm = mtp.final_norm = m.head.final_norm;
+  mtp.own_head = true;
+  mtp.loss_scale = 0.3;
+  return m;
+}
+
 std::vector<NamedSpec> tiny_specs() {
   return {{"llama", tiny_llama()}, {"step", tiny_step()}, {"gemma", tiny_gemma()},
           {"odd", tiny_odd()},     {"moe", tiny_moe()},   {"hybrid", tiny_hybrid()}};

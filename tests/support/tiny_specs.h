@@ -32,6 +32,10 @@ spec::ModelSpec tiny_moe();
 /// gates, doubled beta) beside a full one.
 spec::ModelSpec tiny_hybrid();
 
+/// tiny_step with two depths of multi-token prediction, a windowed and a full layer, and a head of
+/// their own. Not among tiny_specs(): the loss of the next token reaches none of it.
+spec::ModelSpec tiny_mtp();
+
 struct NamedSpec {
   std::string name;
   spec::ModelSpec spec;

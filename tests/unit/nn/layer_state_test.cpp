@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "headway/base/error.h"
+
 #include "tests/support/tiny_specs.h"
 
 namespace headway::nn {
@@ -51,6 +53,28 @@ TEST(KvCache, WindowKeepsTheLastRowsAndBoundedMemory) {
   }
   EXPECT_EQ(cache.length(), window - 1);
   EXPECT_LE(largest, 64);
+}
+
+/// Rows are appended, some of them dropped and others appended, at every fill of the buffer.
+TEST(KvCache, DroppedRowsWereNeverThere) {
+  for (const std::optional<int64_t> window :
+       {std::optional<int64_t>(), std::optional<int64_t>(1), std::optional<int64_t>(7)}) {
+    KvCache cache(attention(window));
+    int64_t total = 0;
+    for (int step = 0; step < 300; ++step) {
+      const int64_t count = 1 + step % 9, wrong = step % (count + 1);
+      const int64_t held = window ? std::min(total, *window - 1) : total;
+      at::Tensor given = rows(total, count);
+      given.narrow(0, count - wrong, wrong).fill_(-1.0);
+      const KvCache::View view = cache.append(given, given);
+      ASSERT_TRUE(at::equal(view.k_SGK.narrow(0, 0, held), rows(total - held, held))) << step;
+      ASSERT_EQ(view.k_SGK.size(0), held + count);
+      cache.drop_last(wrong);
+      total += count - wrong;
+      ASSERT_EQ(cache.length(), window ? std::min(total, *window - 1) : total);
+    }
+    EXPECT_THROW(cache.drop_last(10), InternalError);
+  }
 }
 
 TEST(KvCache, WindowOfOneRemembersNothing) {

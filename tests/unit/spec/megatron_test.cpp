@@ -155,7 +155,6 @@ const Refusal kMissing[] = {
     {R"({"position_embedding_type": "mrope", "mrope_section": [2, 1, 1], "rope_scaling": true})",
      {"rope_scaling = true: Llama-3 scaling with position_embedding_type = mrope"}},
     {R"({"use_mup": true, "mup_width_mult": 4})", {"mup_width_mult = 4", "learning rates"}},
-    {R"({"num_moe_experts": 8, "mtp_num_layers": 1})", {"multi-token prediction"}},
     {R"({"experimental_attention_variant": "dsa"})", {"sparse attention"}},
     {R"({"recompute_granularity": "selective", "recompute_modules": ["core_attn", "moe_act"]})",
      {"recompute_modules = moe_act", "not in this build"}},
@@ -256,9 +255,11 @@ TEST(Megatron, BasesCountMtpLayers) {
               HasSubstr("rotary_base_per_layer length (7) must equal num_layers (6)"));
   EXPECT_THAT(error_of<ConfigError>({{"rotary_base_per_layer", five}, {"mtp_num_layers", 1}}),
               HasSubstr("rotary_base_per_layer length (5) must equal num_layers (7)"));
-  // The right length leaves only what this build lacks.
-  EXPECT_THAT(error_of<UnsupportedError>({{"rotary_base_per_layer", seven}, {"mtp_num_layers", 1}}),
-              AllOf(HasSubstr("mtp_num_layers = 1"), Not(HasSubstr("rotary_base_per_layer"))));
+  EXPECT_EQ(attention_of(from_megatron(arguments({{"rotary_base_per_layer", seven},
+                                                  {"mtp_num_layers", 1}}))
+                             .mtp->layers[0])
+                ->rope->base,
+            1e6);
 }
 
 TEST(Megatron, LocalCudaGraphsNeedFlashDecodeWithAStaticCache) {
