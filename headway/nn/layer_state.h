@@ -31,7 +31,8 @@ class KvCache {
   View append(const at::Tensor& k_TGK, const at::Tensor& v_TGV);
 
   /// Forgets the last `rows` of those appended last, as if they had never been: of a window, the
-  /// rows that they pushed out are seen again. Errors: InternalError for more rows than that.
+  /// rows that they pushed out are seen again. Copies made since hold rows that will be written
+  /// over. Errors: InternalError for more rows than that.
   void drop_last(int64_t rows);
 
   /// Rows of earlier tokens still held.

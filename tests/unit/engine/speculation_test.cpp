@@ -75,6 +75,31 @@ TEST(Speculation, TokensAreThoseOfPlainDecoding) {
   }
 }
 
+/// A stack with recurrent layers goes back to a copy of its state and reads again.
+TEST(Speculation, RecurrentLayersGoBack) {
+  spec::ModelSpec spec = test::tiny_hybrid();
+  spec::MtpSpec& mtp = spec.mtp.emplace();
+  for (const spec::LayerSpec& layer : spec.layers) {
+    if (spec::attention_of(layer) != nullptr) mtp.layers = {layer};
+  }
+  mtp.embedding_norm = mtp.hidden_norm = mtp.final_norm = spec.head.final_norm;
+  nn::Transformer model = make(spec);
+  const Generator generator(model, nullptr);
+  for (const double temperature : {0.0, 1.0}) {
+    const auto plain = generator.run(kPrompt, options_of(temperature, 60, 0)).token_ids;
+    for (const int64_t drafts : {1, 2, 4}) {
+      EXPECT_EQ(generator.run(kPrompt, options_of(temperature, 60, drafts)).token_ids, plain);
+    }
+  }
+  spec.mtp->layers = {spec.layers.front()};
+  ASSERT_EQ(spec::attention_of(spec.layers.front()), nullptr);
+  nn::Transformer recurrent = make(spec);
+  EXPECT_THAT(message_of<UnsupportedError>([&] {
+                Generator(recurrent, nullptr).run(kPrompt, options_of(0, 5, 1));
+              }),
+              testing::HasSubstr("keeps a state that cannot forget tokens"));
+}
+
 TEST(Speculation, GoodGuessesSavePasses) {
   nn::Transformer model = predictable();
   const Generator generator(model, nullptr);
