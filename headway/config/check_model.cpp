@@ -42,8 +42,17 @@ std::vector<std::string> mtp_blocks(const ModelConfig& model) {
   if (!model.mtp) return {};
   const std::vector<std::string> stack = layer_blocks(model);
   if (!model.mtp->block && stack.empty()) return {};
+  std::string name = model.mtp->block ? *model.mtp->block : stack.back();
+  const auto attends = [&](const std::string& block) {
+    const auto found = model.blocks.find(block);
+    return found != model.blocks.end() && found->second.attention.has_value();
+  };
+  if (!model.mtp->block) {
+    const auto last = std::find_if(stack.rbegin(), stack.rend(), attends);
+    if (last != stack.rend()) name = *last;
+  }
   return std::vector<std::string>(static_cast<size_t>(std::max<int64_t>(model.mtp->depths, 0)),
-                                  model.mtp->block ? *model.mtp->block : stack.back());
+                                  name);
 }
 
 namespace {

@@ -22,7 +22,7 @@ enum class MtpHidden { kNormed, kResidual };
 struct MtpConfig {
   static constexpr std::string_view kShorthand = "depths";
   int64_t depths = 1;
-  std::optional<std::string> block;  // none = the block of the last layer
+  std::optional<std::string> block;  // none = the block of the last layer with attention
   bool shared_weights = false;
   bool own_head = false;
   MtpHidden hidden = MtpHidden::kNormed;
@@ -35,7 +35,7 @@ struct MtpConfig {
     using M = MtpConfig;
     v.field("depths", &M::depths, "tokens predicted behind the next one",
             between(1, kMaxMtpDepths));
-    v.field("block", &M::block, "block of every depth; none = that of the last layer");
+    v.field("block", &M::block, "block of every depth; none = that of the last layer with attention");
     v.field("shared_weights", &M::shared_weights, "all depths use the weights of the first");
     v.field("own_head", &M::own_head, "every depth has a head of its own, never tied");
     v.field("hidden", &M::hidden, "what a depth reads: behind the final norm before it, or before");

@@ -51,7 +51,7 @@ class Reader {
       unread_.insert(unread_.end(), guesses.begin(), guesses.begin() + accepted);
       known_ = static_cast<int64_t>(unread_.size());
     } else {
-      state_.drop_last(wrong);
+      if (wrong > 0) state_.drop_last(wrong);
       unread_.clear();
     }
     unread_.push_back(next);
