@@ -1,12 +1,16 @@
 // See checkpoint.h. Not for: manifests and side files (manifest.cpp).
 #include "headway/io/checkpoint.h"
 
+#include <algorithm>
+
 #include <ATen/Functions.h>
 #include <fmt/format.h>
 
 #include "headway/base/atomic_file.h"
 #include "headway/base/error.h"
+#include "headway/base/logging.h"
 #include "headway/base/text_util.h"
+#include "headway/io/shards.h"
 #include "headway/io/staged_folder.h"
 
 namespace headway::io {
@@ -92,6 +96,37 @@ void check_parameters(const spec::ModelSpec& spec,
   }
 }
 
+bool has_weights(const fs::path& folder) {
+  std::error_code error;
+  return fs::exists(folder / kIndexName, error) || fs::exists(folder / kSingleFileName, error);
+}
+
+/// The config, with a next-token layer counted that only the tensors tell of.
+Json with_mtp_counted(Json config, const Family& family, const fs::path& folder) {
+  const std::string key(family.mtp_key);
+  if (key.empty() || config.contains(key) || !has_weights(folder)) return config;
+  if (TensorSource::open(folder).contains("mtp.fc.weight")) config[key] = 1;
+  return config;
+}
+
+/// A config may promise multi-token prediction whose tensors were never saved, as transformers
+/// leaves them out: then the model has none.
+void drop_absent_mtp(Checkpoint& checkpoint) {
+  const bool is_native = checkpoint.family == &headway_family();
+  if (!checkpoint.spec.mtp || is_native || !has_weights(checkpoint.folder)) return;
+  const TensorSource source = TensorSource::open(checkpoint.folder);
+  for (const Binding& binding : layout(checkpoint.spec, *checkpoint.family, &source)) {
+    if (!binding.native.front().parameter.starts_with("mtp.")) continue;
+    if (std::ranges::any_of(binding.disk, [&](const auto& t) { return source.contains(t.name); }))
+      return;
+  }
+  log(LogLevel::kWarning,
+      fmt::format("[{}] layers of multi-token prediction: {} in the config, none in the files; the "
+                  "model has none",
+                  checkpoint.folder.string(), checkpoint.spec.mtp->depths()));
+  checkpoint.spec.mtp.reset();
+}
+
 }  // namespace
 
 Checkpoint open_checkpoint(const fs::path& folder) {
@@ -110,7 +145,8 @@ Checkpoint open_checkpoint(const fs::path& folder) {
   const fs::path path = folder / kConfigName;
   result.config = parse_config(path);
   result.family = &family_of(result.config, path);
-  ReadConfig read = read_config(*result.family, result.config, path.string());
+  ReadConfig read = read_config(
+      *result.family, with_mtp_counted(result.config, *result.family, folder), path.string());
   result.spec = std::move(read.spec);
   result.unknown_keys = std::move(read.unknown_keys);
   const int64_t vocab_size = result.spec.embedding.vocab_size;
@@ -119,6 +155,7 @@ Checkpoint open_checkpoint(const fs::path& folder) {
     const fs::path generation = folder / kGenerationName;
     read_generation(parse_config(generation), generation, vocab_size, result.generation);
   }
+  drop_absent_mtp(result);
   read_origin(result);
   const auto extras = result.config.find("headway");
   if (extras != result.config.end() && extras->is_object()) result.extras = *extras;

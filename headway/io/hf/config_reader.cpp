@@ -194,15 +194,15 @@ bool ConfigReader::check_length(std::string_view key, size_t size, size_t layers
 
 std::vector<double> ConfigReader::per_layer(std::string_view key, size_t layers, size_t extra,
                                             double otherwise, double min) {
-  std::vector<double> result(layers, otherwise);
+  std::vector<double> result(layers + extra, otherwise);
   const Json* value = find(key);
   if (value == nullptr) return result;
   if (!value->is_array()) {
-    if (const auto number = as_number(key, *value, min)) result.assign(layers, *number);
+    if (const auto number = as_number(key, *value, min)) result.assign(layers + extra, *number);
     return result;
   }
   if (!check_length(key, value->size(), layers, extra)) return result;
-  for (size_t i = 0; i < layers; ++i) {
+  for (size_t i = 0; i < value->size(); ++i) {
     const Json& item = (*value)[i];
     if (item.is_null()) continue;
     if (!item.is_number() || !std::isfinite(item.get<double>()) || item.get<double>() < min) {
@@ -219,7 +219,6 @@ std::optional<std::vector<std::string>> ConfigReader::layer_texts(std::string_vi
                                                                   size_t layers, size_t extra) {
   auto result = texts(key);
   if (!result || !check_length(key, result->size(), layers, extra)) return std::nullopt;
-  result->resize(layers);
   return result;
 }
 

@@ -54,11 +54,12 @@ class ConfigReader {
   /// Name of the first member that is an object itself.
   std::optional<std::string> nested_object() const;
 
-  /// One number per layer: a list of `layers` (or more, when `extra` says so: entries of MTP layers
-  /// follow) or one number for all. Null entries and an absent key give `otherwise`.
+  /// One number for each of `layers` and of `extra` next-token layers: a list of as many, or of
+  /// `layers`, or one number for all. Entries that are null or left out, and an absent key, give
+  /// `otherwise`.
   std::vector<double> per_layer(std::string_view key, size_t layers, size_t extra, double otherwise,
                                 double min = kAboveZero);
-  /// The text list of that length, checked the same way, cut to `layers`.
+  /// The text list of one of these lengths.
   std::optional<std::vector<std::string>> layer_texts(std::string_view key, size_t layers,
                                                       size_t extra);
 

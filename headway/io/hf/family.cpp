@@ -105,6 +105,25 @@ void check_round_trip(const Family& family, const spec::ModelSpec& spec, const J
       "[export] config.json of family {} = another model than the one exported", family.name));
 }
 
+/// Without what only training looks at, which stands in no family's config.
+void make_canonical(spec::LayerSpec& layer) {
+  layer.block.clear();
+  if (auto* moe = std::get_if<spec::MoeSpec>(&layer.mlp)) {
+    moe->router.losses.clear();
+    moe->router.balance_choices = false;
+    moe->router.z_loss = 0;
+    moe->router.bias_update_rate = spec::RouterSpec{}.bias_update_rate;
+  }
+  auto* attention = std::get_if<spec::AttentionSpec>(&layer.mixer);
+  if (attention == nullptr) return;
+  attention->gate = {.kind = attention->gate.kind};
+  attention->dropout = 0.0;
+  if (attention->rope) attention->rope = canonical_rope(*attention->rope);
+  if (is_default_scale(attention->scale, attention->head_dim)) {
+    attention->scale = default_scale(attention->head_dim);
+  }
+}
+
 }  // namespace
 
 const Family& find_family(std::string_view model_type) {
@@ -119,11 +138,13 @@ const Family& find_family(std::string_view model_type) {
 
 std::vector<std::string> reasons_against(const Family& family, const spec::ModelSpec& spec) {
   Reasons reasons;
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    if (!family.knows.experts && spec::moe_of(spec.layers[i]) != nullptr) {
+  reasons.add_if(!family.knows.mtp && spec.mtp, "multi-token prediction");
+  for (size_t i = 0; i < block_count(spec); ++i) {
+    const spec::LayerSpec& layer = spec::block_at(spec, static_cast<int64_t>(i));
+    if (!family.knows.experts && spec::moe_of(layer) != nullptr) {
       reasons.add_layer(i, "a mixture of experts");
     }
-    if (!family.knows.linear_attention && spec::delta_net_of(spec.layers[i]) != nullptr) {
+    if (!family.knows.linear_attention && spec::delta_net_of(layer) != nullptr) {
       reasons.add_layer(i, "Gated DeltaNet");
     }
   }
@@ -149,6 +170,8 @@ Json export_config(const Family& family, const spec::ModelSpec& spec, const Expo
   const std::string dtype = dtype_key(hints.original);
   std::optional<ReadConfig> original;
   if (hints.original != nullptr) original = read_config(family, *hints.original, "config.json");
+  // A config may promise multi-token prediction whose tensors were never saved.
+  if (original && !spec.mtp) original->spec.mtp.reset();
   if (original && canonical_spec(original->spec) == canonical_spec(spec)) {
     Json result = *hints.original;
     result[dtype] = hints.dtype;
@@ -178,23 +201,11 @@ spec::ModelSpec canonical_spec(spec::ModelSpec spec) {
   spec.init = {};
   spec.rope_per_layer = false;
   spec.rope_precision = spec::RopePrecision::kFloat32;
-  for (spec::LayerSpec& layer : spec.layers) {
-    layer.block.clear();
-    // What only training looks at stands in no family's config.
-    if (auto* moe = std::get_if<spec::MoeSpec>(&layer.mlp)) {
-      moe->router.losses.clear();
-      moe->router.balance_choices = false;
-      moe->router.z_loss = 0;
-      moe->router.bias_update_rate = spec::RouterSpec{}.bias_update_rate;
-    }
-    auto* attention = std::get_if<spec::AttentionSpec>(&layer.mixer);
-    if (attention == nullptr) continue;
-    attention->gate = {.kind = attention->gate.kind};
-    attention->dropout = 0.0;
-    if (attention->rope) attention->rope = canonical_rope(*attention->rope);
-    if (is_default_scale(attention->scale, attention->head_dim)) {
-      attention->scale = default_scale(attention->head_dim);
-    }
+  for (spec::LayerSpec& layer : spec.layers) make_canonical(layer);
+  if (spec.mtp) {
+    for (spec::LayerSpec& layer : spec.mtp->layers) make_canonical(layer);
+    spec.mtp->loss_scale = spec::MtpSpec{}.loss_scale;
+    spec.mtp->detach = false;
   }
   return spec;
 }

@@ -30,8 +30,12 @@ struct Family {
   struct Knows {
     bool experts = false;
     bool linear_attention = false;
+    bool mtp = false;  // multi-token prediction
   };
   Knows knows{};
+  /// Key that counts next-token layers, of a family whose folders may hold one (mtp.*) that their
+  /// config does not count.
+  std::string_view mtp_key{};
 };
 
 const Family& headway_family();

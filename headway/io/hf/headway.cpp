@@ -34,7 +34,7 @@ const Family& headway_family() {
                               inexpressible,
                               write,
                               rules,
-                              {.experts = true, .linear_attention = true}};
+                              {.experts = true, .linear_attention = true, .mtp = true}};
   return kFamily;
 }
 

@@ -34,6 +34,16 @@ void full_reasons(size_t layer, const spec::AttentionSpec& attention,
          "other rotary positions than the first full layer");
 }
 
+void mtp_reasons(const spec::ModelSpec& spec, Reasons& reasons) {
+  if (!spec.mtp) return;
+  reasons.add_if(spec.mtp->depths() > 1, "more than one depth of multi-token prediction");
+  reasons.add_if(spec.mtp->own_head, "a head of multi-token prediction of its own");
+  reasons.add_if(spec.mtp->hidden != spec::MtpHidden::kNormed,
+                 "multi-token prediction from residual streams");
+  reasons.add_if(spec::attention_of(spec.mtp->layers.front()) == nullptr,
+                 "multi-token prediction without attention");
+}
+
 }  // namespace
 
 std::vector<bool> read_linear_layers(ConfigReader& config, size_t layers) {
@@ -114,7 +124,7 @@ Json layer_types(const spec::ModelSpec& spec) {
   return types;
 }
 
-spec::ModelSpec read_hybrid_decoder(ConfigReader& config, bool has_dense_mlp) {
+spec::ModelSpec read_hybrid_decoder(ConfigReader& config, size_t mtp_layers, bool has_dense_mlp) {
   spec::ModelSpec model = read_plain_decoder(config, {.max_positions = 32768,
                                                       .needs_kv_heads = true,
                                                       .needs_head_dim = true,
@@ -125,7 +135,9 @@ spec::ModelSpec read_hybrid_decoder(ConfigReader& config, bool has_dense_mlp) {
   spec::NormSpec centred = plain;
   centred.weight = spec::NormWeight::kZeroCentered;
   model.head.final_norm = centred;
-  const auto linear = read_linear_layers(config, model.layers.size());
+  auto linear = read_linear_layers(config, model.layers.size());
+  linear.resize(linear.size() + mtp_layers, false);
+  model.layers.resize(linear.size(), model.layers.front());
   const spec::GatedDeltaNetSpec mixer = read_delta_net(config, {.norm = plain});
   for (size_t i = 0; i < model.layers.size(); ++i) {
     spec::LayerSpec& layer = model.layers[i];
@@ -145,11 +157,14 @@ spec::ModelSpec read_hybrid_decoder(ConfigReader& config, bool has_dense_mlp) {
 
 void hybrid_reasons(const spec::ModelSpec& spec, Reasons& reasons) {
   spec::ModelSpec without_bias = spec;  // the gate's is this family's to hold
-  for (spec::LayerSpec& layer : without_bias.layers) {
-    if (auto* attention = std::get_if<spec::AttentionSpec>(&layer.mixer)) {
-      attention->gate_bias = false;
+  const auto drop = [](std::vector<spec::LayerSpec>& layers) {
+    for (spec::LayerSpec& layer : layers) {
+      auto* attention = std::get_if<spec::AttentionSpec>(&layer.mixer);
+      if (attention != nullptr) attention->gate_bias = false;
     }
-  }
+  };
+  drop(without_bias.layers);
+  if (without_bias.mtp) drop(without_bias.mtp->layers);
   common_reasons(without_bias, spec::NormWeight::kZeroCentered, reasons);
   const auto* full = first_attention(spec);
   const auto* linear = first_linear(spec);
@@ -158,11 +173,11 @@ void hybrid_reasons(const spec::ModelSpec& spec, Reasons& reasons) {
   if (linear != nullptr && linear->negative_eigenvalues) reasons.add("beta up to 2");
   delta_net_reasons(spec, spec.head.final_norm ? spec.head.final_norm->eps : 0.0, reasons);
   const spec::DenseMlpSpec first_mlp = dense_or_expert(spec);
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    const spec::LayerSpec& layer = spec.layers[i];
-    if (const auto* attention = spec::attention_of(layer)) {
-      full_reasons(i, *attention, *full, reasons);
-    }
+  mtp_reasons(spec, reasons);
+  for (size_t i = 0; i < block_count(spec); ++i) {
+    const spec::LayerSpec& layer = spec::block_at(spec, static_cast<int64_t>(i));
+    const auto* attention = spec::attention_of(layer);
+    if (attention != nullptr && full != nullptr) full_reasons(i, *attention, *full, reasons);
     const auto* mlp = std::get_if<spec::DenseMlpSpec>(&layer.mlp);
     if (mlp == nullptr) continue;
     if (*mlp != first_mlp) reasons.add_layer(i, "another MLP than the first dense one");
@@ -187,8 +202,7 @@ Json write_hybrid_decoder(const spec::ModelSpec& spec) {
 }
 
 std::vector<Rule> hybrid_rules(const spec::ModelSpec& spec) {
-  std::vector<Rule> rules{IgnoreRule{"*rotary_emb.inv_freq", "computed from the config"},
-                          IgnoreRule{"mtp.*", "multi-token prediction is not in this build"}};
+  std::vector<Rule> rules{IgnoreRule{"*rotary_emb.inv_freq", "computed from the config"}};
   for (const Rule& rule : fused_expert_rules("model.layers.{}.mlp.experts")) rules.push_back(rule);
   const std::string attention = "model.layers.{}.self_attn.";
   const std::string linear = "model.layers.{}.linear_attn.";

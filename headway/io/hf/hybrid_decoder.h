@@ -29,8 +29,10 @@ Json layer_types(const spec::ModelSpec& spec);
 /// The first linear layer; null when there is none.
 const spec::GatedDeltaNetSpec* first_linear(const spec::ModelSpec& spec);
 
-/// The model with dense MLPs; without `has_dense_mlp` they are there to be replaced.
-spec::ModelSpec read_hybrid_decoder(ConfigReader& config, bool has_dense_mlp = true);
+/// The model with dense MLPs; without `has_dense_mlp` they are there to be replaced. `mtp_layers`
+/// full layers stand behind its stack, for split_mtp.
+spec::ModelSpec read_hybrid_decoder(ConfigReader& config, size_t mtp_layers,
+                                    bool has_dense_mlp = true);
 /// Why a hybrid model cannot be written so; of mixtures of experts only what stands around them.
 void hybrid_reasons(const spec::ModelSpec& spec, Reasons& reasons);
 /// The keys that read_hybrid_decoder reads.

@@ -41,8 +41,8 @@ void form_reasons(size_t layer, const spec::MoeSpec& moe, const MoeForm& form, R
 }  // namespace
 
 const spec::MoeSpec* first_moe(const spec::ModelSpec& spec) {
-  for (const spec::LayerSpec& layer : spec.layers) {
-    if (const spec::MoeSpec* moe = spec::moe_of(layer)) return moe;
+  for (int64_t i = 0; i < spec::num_blocks(spec); ++i) {
+    if (const spec::MoeSpec* moe = spec::moe_of(spec::block_at(spec, i))) return moe;
   }
   return nullptr;
 }
@@ -60,8 +60,8 @@ void moe_reasons(const spec::ModelSpec& spec, const MoeForm& form, Reasons& reas
     moe.router.bias_update_rate = 0;
     return moe;
   };
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    const spec::MoeSpec* moe = spec::moe_of(spec.layers[i]);
+  for (size_t i = 0; i < block_count(spec); ++i) {
+    const spec::MoeSpec* moe = spec::moe_of(spec::block_at(spec, static_cast<int64_t>(i)));
     if (moe == nullptr) continue;
     form_reasons(i, *moe, form, reasons);
     if (common(*moe) != common(*first)) {

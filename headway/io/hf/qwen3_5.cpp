@@ -3,23 +3,39 @@
 // Not for: images (a text model turns all rotary axes alike, so the sections change nothing).
 #include "headway/io/hf/hybrid_decoder.h"
 #include "headway/io/hf/moe_family.h"
+#include "headway/io/hf/mtp_family.h"
 #include "headway/io/hf/qwen_experts.h"
 
 namespace headway::io {
 namespace {
 
 constexpr QwenExperts kExperts{.num_experts = 256, .top_k = 8, .width = 512, .shared_width = 512};
+constexpr std::string_view kMtpKey = "mtp_num_hidden_layers";
 constexpr MoeForm kForm{.normalize = true, .shared = true, .shared_gate = true};
 
-spec::ModelSpec read_dense(ConfigReader& config) { return read_hybrid_decoder(config); }
+size_t read_mtp(ConfigReader& config) {
+  if (config.boolean("mtp_use_dedicated_embeddings", false)) {
+    config.problem("mtp_use_dedicated_embeddings", "false");
+  }
+  return read_one_mtp_layer(config, kMtpKey);
+}
+
+spec::ModelSpec read_dense(ConfigReader& config) {
+  const size_t mtp = read_mtp(config);
+  spec::ModelSpec model = read_hybrid_decoder(config, mtp);
+  split_mtp(model, mtp);
+  return model;
+}
 
 spec::ModelSpec read_moe(ConfigReader& config) {
-  spec::ModelSpec model = read_hybrid_decoder(config, /*has_dense_mlp=*/false);
+  const size_t mtp = read_mtp(config);
+  spec::ModelSpec model = read_hybrid_decoder(config, mtp, /*has_dense_mlp=*/false);
   const auto activation = std::get<spec::DenseMlpSpec>(model.layers.front().mlp).activation;
   const int64_t experts = read_expert_count(config, kExperts);
   if (experts == 0) config.problem("num_experts", "at least 1");
   const spec::MoeSpec moe = read_qwen_experts(config, activation, experts, kExperts);
   for (spec::LayerSpec& layer : model.layers) layer.mlp = moe;
+  split_mtp(model, mtp);
   return model;
 }
 
@@ -33,16 +49,21 @@ std::vector<std::string> moe_inexpressible(const spec::ModelSpec& spec) {
   Reasons reasons;
   hybrid_reasons(spec, reasons);
   moe_reasons(spec, kForm, reasons);
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    if (spec::moe_of(spec.layers[i]) == nullptr) reasons.add_layer(i, "a dense MLP");
+  for (size_t i = 0; i < block_count(spec); ++i) {
+    const spec::LayerSpec& layer = spec::block_at(spec, static_cast<int64_t>(i));
+    if (spec::moe_of(layer) == nullptr) reasons.add_layer(i, "a dense MLP");
   }
   return reasons.lines();
 }
 
-Json write_dense(const spec::ModelSpec& spec) { return write_hybrid_decoder(spec); }
+Json write_dense(const spec::ModelSpec& spec) {
+  Json json = write_hybrid_decoder(spec);
+  if (spec.mtp) json[std::string(kMtpKey)] = 1;
+  return json;
+}
 
 Json write_moe(const spec::ModelSpec& spec) {
-  Json json = write_hybrid_decoder(spec);
+  Json json = write_dense(spec);
   json.erase("intermediate_size");
   write_qwen_experts(spec, kExperts, json);
   return json;
@@ -59,7 +80,7 @@ std::vector<Rule> rules(const spec::ModelSpec& spec) {
     rules.push_back(
         MapRule{{linear + part + "_proj.weight"}, {linear + "in_proj_" + part + ".weight"}});
   }
-  return rules;
+  return with_mtp_scope(spec, rules);
 }
 
 }  // namespace
@@ -71,7 +92,8 @@ const Family& qwen3_5_text_family() {
                               .inexpressible = dense_inexpressible,
                               .write = write_dense,
                               .rules = rules,
-                              .knows = {.linear_attention = true}};
+                              .knows = {.linear_attention = true, .mtp = true},
+                              .mtp_key = kMtpKey};
   return kFamily;
 }
 
@@ -82,7 +104,8 @@ const Family& qwen3_5_moe_text_family() {
                               .inexpressible = moe_inexpressible,
                               .write = write_moe,
                               .rules = rules,
-                              .knows = {.experts = true, .linear_attention = true}};
+                              .knows = {.experts = true, .linear_attention = true, .mtp = true},
+                              .mtp_key = kMtpKey};
   return kFamily;
 }
 

@@ -3,6 +3,7 @@
 // Not for: names shared with qwen3_5_text (hybrid_decoder.h).
 #include "headway/io/hf/hybrid_decoder.h"
 #include "headway/io/hf/moe_family.h"
+#include "headway/io/hf/mtp_family.h"
 #include "headway/io/hf/qwen_experts.h"
 
 namespace headway::io {
@@ -10,10 +11,13 @@ namespace {
 
 constexpr QwenExperts kExperts{
     .num_experts = 512, .top_k = 10, .width = 512, .shared_width = 512, .normalize = true};
+constexpr std::string_view kMtpKey = "num_nextn_predict_layers";
 
 spec::ModelSpec read(ConfigReader& config) {
-  spec::ModelSpec model = read_hybrid_decoder(config);
+  const size_t mtp = read_one_mtp_layer(config, kMtpKey);
+  spec::ModelSpec model = read_hybrid_decoder(config, mtp);
   add_qwen_experts(config, model, kExperts);
+  split_mtp(model, mtp);
   return model;
 }
 
@@ -28,6 +32,7 @@ Json write(const spec::ModelSpec& spec) {
   Json json = write_hybrid_decoder(spec);
   json["num_experts"] = 0;
   write_sparse_layers(spec, json);
+  if (spec.mtp) json[std::string(kMtpKey)] = 1;
   write_qwen_experts(spec, kExperts, json);
   return json;
 }
@@ -35,7 +40,7 @@ Json write(const spec::ModelSpec& spec) {
 std::vector<Rule> rules(const spec::ModelSpec& spec) {
   std::vector<Rule> rules = hybrid_rules(spec);
   const auto* mixer = first_linear(spec);
-  if (mixer == nullptr) return rules;
+  if (mixer == nullptr) return with_mtp_scope(spec, rules);
   const std::string linear = "model.layers.{}.linear_attn.";
   rules.push_back(MapRule{{linear + "q_proj.weight", linear + "k_proj.weight",
                            linear + "v_proj.weight", linear + "z_proj.weight"},
@@ -44,7 +49,7 @@ std::vector<Rule> rules(const spec::ModelSpec& spec) {
   rules.push_back(MapRule{{linear + "b_proj.weight", linear + "a_proj.weight"},
                           {linear + "in_proj_ba.weight"},
                           &grouped_rows(mixer->num_key_heads)});
-  return rules;
+  return with_mtp_scope(spec, rules);
 }
 
 }  // namespace
@@ -56,7 +61,8 @@ const Family& qwen3_next_family() {
                               .inexpressible = inexpressible,
                               .write = write,
                               .rules = rules,
-                              .knows = {.experts = true, .linear_attention = true}};
+                              .knows = {.experts = true, .linear_attention = true, .mtp = true},
+                              .mtp_key = kMtpKey};
   return kFamily;
 }
 

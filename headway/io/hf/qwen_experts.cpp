@@ -71,8 +71,8 @@ void add_qwen_experts(ConfigReader& config, spec::ModelSpec& model, const QwenEx
 void write_sparse_layers(const spec::ModelSpec& spec, Json& json) {
   json["decoder_sparse_step"] = 1;
   json["mlp_only_layers"] = Json::array();
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    if (spec::moe_of(spec.layers[i]) == nullptr) json["mlp_only_layers"].push_back(i);
+  for (int64_t i = 0; i < spec::num_blocks(spec); ++i) {
+    if (spec::moe_of(spec::block_at(spec, i)) == nullptr) json["mlp_only_layers"].push_back(i);
   }
 }
 

@@ -52,10 +52,16 @@ void norm_reasons(const spec::ModelSpec& spec, spec::NormWeight flavour, Reasons
     layer ? reasons.add_layer(*layer, feature) : reasons.add(feature);
   };
   check(spec.head.final_norm, "final norm", std::nullopt);
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    check(spec.layers[i].pre_mixer_norm, "norm before the mixer", i);
-    check(spec.layers[i].pre_mlp_norm, "norm before the MLP", i);
-    const spec::AttentionSpec* attention = spec::attention_of(spec.layers[i]);
+  if (spec.mtp) {
+    check(spec.mtp->embedding_norm, "norm of the embedding in multi-token prediction", {});
+    check(spec.mtp->hidden_norm, "norm of the hidden state in multi-token prediction", {});
+    check(spec.mtp->final_norm, "final norm of multi-token prediction", {});
+  }
+  for (size_t i = 0; i < block_count(spec); ++i) {
+    const spec::LayerSpec& layer = spec::block_at(spec, static_cast<int64_t>(i));
+    check(layer.pre_mixer_norm, "norm before the mixer", i);
+    check(layer.pre_mlp_norm, "norm before the MLP", i);
+    const spec::AttentionSpec* attention = spec::attention_of(layer);
     if (attention == nullptr) continue;
     if (attention->q_norm) check(attention->q_norm, "q_norm", i);
     if (attention->k_norm) check(attention->k_norm, "k_norm", i);
@@ -82,6 +88,10 @@ std::vector<std::string> Reasons::lines() const {
   return lines;
 }
 
+size_t block_count(const spec::ModelSpec& spec) {
+  return static_cast<size_t>(spec::num_blocks(spec));
+}
+
 double default_scale(int64_t head_dim) { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
 
 bool is_default_scale(double scale, int64_t head_dim) {
@@ -93,8 +103,11 @@ void common_reasons(const spec::ModelSpec& spec, spec::NormWeight norm, Reasons&
   reasons.add_if(spec.embedding.scale != 1.0, "an embedding scale");
   reasons.add_if(spec.head.softcap.has_value(), "a soft cap on the final logits");
   norm_reasons(spec, norm, reasons);
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    const spec::LayerSpec& layer = spec.layers[i];
+  if (spec.mtp && spec.mtp->shared_weights && spec.mtp->depths() > 1) {
+    reasons.add("weights that depths of multi-token prediction share");
+  }
+  for (size_t i = 0; i < block_count(spec); ++i) {
+    const spec::LayerSpec& layer = spec::block_at(spec, static_cast<int64_t>(i));
     if (layer.post_mixer_norm || layer.post_mlp_norm) {
       reasons.add_layer(i, "norms after the mixer or the MLP");
     }

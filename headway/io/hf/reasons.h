@@ -28,6 +28,9 @@ class Reasons {
   std::map<std::string, std::vector<size_t>> layers_;
 };
 
+/// Layers of the stack and of multi-token prediction, as families number them (spec::block_at).
+size_t block_count(const spec::ModelSpec& spec);
+
 /// What none of the plain decoder families can say, in any layer or around the stack: sandwich
 /// norms, layer scalars, soft caps, sinks, unequal value width, other scales, LayerNorms, …
 /// `norm` is the family's flavour.

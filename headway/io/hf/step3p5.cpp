@@ -19,16 +19,16 @@ using step3p5::kFull;
 using step3p5::kSliding;
 
 const spec::AttentionSpec& attention_at(const spec::ModelSpec& spec, size_t layer) {
-  return std::get<spec::AttentionSpec>(spec.layers[layer].mixer);
+  return std::get<spec::AttentionSpec>(spec::block_at(spec, static_cast<int64_t>(layer)).mixer);
 }
 
 /// The dense MLP of a layer; null for one with experts.
 const spec::DenseMlpSpec* mlp_at(const spec::ModelSpec& spec, size_t layer) {
-  return std::get_if<spec::DenseMlpSpec>(&spec.layers[layer].mlp);
+  return std::get_if<spec::DenseMlpSpec>(&spec::block_at(spec, static_cast<int64_t>(layer)).mlp);
 }
 
 const spec::DenseMlpSpec* first_mlp(const spec::ModelSpec& spec) {
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
+  for (size_t i = 0; i < block_count(spec); ++i) {
     if (const auto* mlp = mlp_at(spec, i)) return mlp;
   }
   return nullptr;
@@ -42,7 +42,7 @@ struct FirstLayers {
 
 FirstLayers first_layers(const spec::ModelSpec& spec) {
   FirstLayers first;
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
+  for (size_t i = 0; i < block_count(spec); ++i) {
     auto& slot = attention_at(spec, i).window ? first.sliding : first.full;
     if (!slot) slot = i;
   }
@@ -76,8 +76,8 @@ void layer_reasons(const spec::ModelSpec& spec, size_t i, size_t first_of_type, 
              attention.qkv_bias != attention_at(spec, 0).qkv_bias,
          "attention biases on some projections only");
   add_if(attention.qk_norm_across_heads, "q/k norms across heads");
-  const auto activation =
-      std::visit([](const auto& held) { return held.activation; }, spec.layers[i].mlp);
+  const auto activation = std::visit([](const auto& held) { return held.activation; },
+                                     spec::block_at(spec, static_cast<int64_t>(i)).mlp);
   add_if(activation != spec::Activation::kSilu,
          fmt::format("activation {} (the family's is silu)", enum_name(activation)));
   const spec::DenseMlpSpec* mlp = mlp_at(spec, i);
@@ -92,7 +92,7 @@ std::vector<std::string> inexpressible(const spec::ModelSpec& spec) {
   Reasons reasons;
   common_reasons(spec, spec::NormWeight::kZeroCentered, reasons);
   const FirstLayers first = first_layers(spec);
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
+  for (size_t i = 0; i < block_count(spec); ++i) {
     layer_reasons(spec, i, attention_at(spec, i).window ? *first.sliding : *first.full, reasons);
   }
   if (const spec::MoeSpec* moe = first_moe(spec)) {
@@ -105,6 +105,11 @@ std::vector<std::string> inexpressible(const spec::ModelSpec& spec) {
                    "a router with sqrtsoftplus scores");
     if (moe->router.score == spec::RouterScore::kSoftmax) form.normalize = false;
     moe_reasons(spec, form, reasons);
+  }
+  if (spec.mtp) {
+    reasons.add_if(!spec.mtp->own_head, "multi-token prediction without heads of its own");
+    reasons.add_if(spec.mtp->hidden != spec::MtpHidden::kResidual,
+                   "multi-token prediction from normed hidden states");
   }
   if (first.full && first.sliding) {
     const auto full = scaling_of(attention_at(spec, *first.full));
@@ -129,7 +134,7 @@ void write_heads(const spec::ModelSpec& spec, const FirstLayers& first, Json& js
   other.update(heads_json(attention_at(spec, sliding)));
   json["attention_other_setting"] = other;
   json["layer_types"] = Json::array();
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
+  for (size_t i = 0; i < block_count(spec); ++i) {
     json["layer_types"].push_back(attention_at(spec, i).window ? kSliding : kFull);
   }
   // transformers wants a window even where no layer has one; a full context then says nothing.
@@ -143,7 +148,7 @@ void write_rope(const spec::ModelSpec& spec, const FirstLayers& first, Json& jso
   Json uses = Json::array();
   json["rope_theta"] = Json::array();
   json["partial_rotary_factors"] = Json::array();
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
+  for (size_t i = 0; i < block_count(spec); ++i) {
     const auto& rope = attention_at(spec, i).rope;
     json["rope_theta"].push_back(rope.value_or(plain).base);
     json["partial_rotary_factors"].push_back(rope.value_or(plain).fraction);
@@ -177,11 +182,11 @@ void write_moe(const spec::MoeSpec& moe, Json& json) {
 
 void write_mlp(const spec::ModelSpec& spec, Json& json) {
   std::vector<std::string> sparse;
-  json["num_nextn_predict_layers"] = 0;
+  json["num_nextn_predict_layers"] = block_count(spec) - spec.layers.size();
   json["swiglu_limits"] = Json::array();
   json["swiglu_limits_shared"] = Json::array();
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    const spec::MoeSpec* moe = spec::moe_of(spec.layers[i]);
+  for (size_t i = 0; i < block_count(spec); ++i) {
+    const spec::MoeSpec* moe = spec::moe_of(spec::block_at(spec, static_cast<int64_t>(i)));
     if (moe != nullptr) sparse.push_back(std::to_string(i));
     const auto shared = moe != nullptr ? moe->shared->limit : mlp_at(spec, i)->limit;
     json["swiglu_limits"].push_back(moe != nullptr ? moe->limit.value_or(0.0) : 0.0);
@@ -241,6 +246,14 @@ std::vector<Rule> moe_rules() {
   return rules;
 }
 
+/// A next-token layer's norm and head.
+std::vector<Rule> mtp_rules() {
+  const std::string native = "model.layers.{}.shared_head.";
+  const std::string disk = "model.layers.{}.transformer.shared_head.";
+  return {MapRule{{native + "norm.weight"}, {disk + "norm.weight"}},
+          MapRule{{native + "head.weight"}, {disk + "output.weight"}}};
+}
+
 std::vector<Rule> rules(const spec::ModelSpec&) {
   const char* quantised = "a quantised checkpoint";
   std::vector<Rule> rules = moe_rules();
@@ -252,6 +265,8 @@ std::vector<Rule> rules(const spec::ModelSpec&) {
       RefuseRule{"*.input_scale", quantised},
       RefuseRule{"*.weight_packed", quantised}};
   rules.insert(rules.end(), rest.begin(), rest.end());
+  const std::vector<Rule> mtp = mtp_rules();
+  rules.insert(rules.end(), mtp.begin(), mtp.end());
   return rules;
 }
 
@@ -259,7 +274,7 @@ std::vector<Rule> rules(const spec::ModelSpec&) {
 
 const Family& step3p5_family() {
   static const Family kFamily{"step3p5", "Step3p5ForCausalLM", step3p5::read, inexpressible, write,
-                              rules,     {.experts = true}};
+                              rules,     {.experts = true, .mtp = true}};
   return kFamily;
 }
 

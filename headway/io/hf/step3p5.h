@@ -21,19 +21,19 @@ inline constexpr int64_t kNoPadding = -1;
 struct Frame {
   size_t layers = 0;
   size_t extra = 0;  // next-token layers, whose entries follow in per-layer lists
-  std::vector<std::string> types;
+  std::vector<std::string> types;  // of all of them
   bool has_types = false;
+  size_t total() const { return layers + extra; }
 };
 
 /// See Family::read.
 spec::ModelSpec read(ConfigReader& config);
 
-/// The mixture of every layer that has one: moe_layers_enum or mlp_layer_types, and the router,
+/// The mixture of every layer, next-token layers included, that has one: moe_layers_enum or mlp_layer_types, and the router,
 /// expert and shared-expert keys.
 std::vector<std::optional<spec::MoeSpec>> read_moe(ConfigReader& config, const Frame& frame);
 
-/// UnsupportedError naming the layers when the config asks for what this build has no layers for:
-/// next-token prediction, sinks.
-void refuse_unsupported(ConfigReader& config, const Frame& frame);
+/// UnsupportedError when the config asks for what this build has no layers for: sinks.
+void refuse_unsupported(ConfigReader& config);
 
 }  // namespace headway::io::step3p5

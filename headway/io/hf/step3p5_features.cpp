@@ -8,15 +8,11 @@
 
 namespace headway::io::step3p5 {
 
-void refuse_unsupported(ConfigReader& config, const Frame& frame) {
+void refuse_unsupported(ConfigReader& config) {
   const bool has_sink = config.boolean("sink", false);
   const std::string kind = config.text("att_impl_type", "GQA");
   config.throw_if_any();
   std::vector<std::string> features;
-  if (frame.extra > 0) {
-    features.push_back(fmt::format("layers {}..{}: next-token prediction (MTP)", frame.layers,
-                                   frame.layers + frame.extra - 1));
-  }
   if (has_sink) features.emplace_back("sink = true");
   if (kind != "GQA") features.push_back(fmt::format("att_impl_type = \"{}\"", shorten(kind)));
   if (features.empty()) return;

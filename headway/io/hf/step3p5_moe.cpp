@@ -41,18 +41,22 @@ std::set<int64_t> read_enum(ConfigReader& config) {
 
 std::set<int64_t> read_moe_layers(ConfigReader& config, const Frame& frame) {
   std::set<int64_t> layers;
-  const auto types = config.layer_texts("mlp_layer_types", frame.layers, frame.extra);
+  auto types = config.layer_texts("mlp_layer_types", frame.layers, frame.extra);
+  if (types && types->size() < frame.total()) {
+    const auto further = config.layer_texts("mtp_mlp_layer_types", frame.extra, 0);
+    for (size_t i = 0; i < frame.extra; ++i) types->push_back(further ? (*further)[i] : "dense");
+  }
   const bool has_enum = config.has("moe_layers_enum");
   const bool uses_moe = config.boolean("use_moe", true);
   if (has_enum) {
     layers = read_enum(config);
-    std::erase_if(layers, [&](int64_t i) { return i >= static_cast<int64_t>(frame.layers); });
+    std::erase_if(layers, [&](int64_t i) { return i >= static_cast<int64_t>(frame.total()); });
   } else if (!types && uses_moe) {
     for (size_t i = 1; i < frame.layers; ++i) layers.insert(static_cast<int64_t>(i));
   }
   if (types) {
     std::set<int64_t> sparse;
-    for (size_t i = 0; i < frame.layers; ++i) {
+    for (size_t i = 0; i < frame.total(); ++i) {
       if ((*types)[i] == "sparse") {
         sparse.insert(static_cast<int64_t>(i));
       } else if ((*types)[i] != "dense") {
@@ -105,7 +109,7 @@ spec::RouterSpec read_router(ConfigReader& config) {
 }  // namespace
 
 std::vector<std::optional<spec::MoeSpec>> read_moe(ConfigReader& config, const Frame& frame) {
-  std::vector<std::optional<spec::MoeSpec>> layers(frame.layers);
+  std::vector<std::optional<spec::MoeSpec>> layers(frame.total());
   const auto sparse = read_moe_layers(config, frame);
   if (sparse.empty()) return layers;
   spec::MoeSpec moe;

@@ -9,6 +9,7 @@
 
 #include "headway/base/error.h"
 #include "headway/base/text_util.h"
+#include "headway/io/hf/mtp_family.h"
 #include "headway/io/hf/plain_decoder.h"
 #include "headway/io/hf/rope_config.h"
 #include "headway/io/hf/step3p5.h"
@@ -37,16 +38,31 @@ int64_t either_integer(ConfigReader& config, const char* name, const char* other
   return second ? *second : config.required_integer(name, range);
 }
 
+/// Types of the next-token layers where layer_types leaves them out: mtp_layer_types, as
+/// transformers writes them.
+void add_mtp_types(ConfigReader& config, Frame& frame) {
+  if (frame.types.size() == frame.total()) return;
+  const auto further = config.layer_texts("mtp_layer_types", frame.extra, 0);
+  if (further) {
+    frame.types.insert(frame.types.end(), further->begin(), further->end());
+  } else {
+    config.problem("mtp_layer_types", fmt::format("a list of {} (one per next-token layer)",
+                                                  frame.extra));
+  }
+  frame.types.resize(frame.total(), kSliding);
+}
+
 Frame read_frame(ConfigReader& config) {
   Frame frame;
   frame.layers =
       static_cast<size_t>(config.required_integer("num_hidden_layers", {1, config::kMaxLayers}));
-  frame.extra =
-      static_cast<size_t>(config.integer("num_nextn_predict_layers", {0, config::kMaxLayers}, 0));
+  frame.extra = static_cast<size_t>(
+      config.integer("num_nextn_predict_layers", {0, config::kMaxMtpDepths}, 0));
   if (auto types = config.layer_texts("layer_types", frame.layers, frame.extra)) {
     frame.types = std::move(*types);
     frame.has_types = true;
-    for (size_t i = 0; i < frame.layers; ++i) {
+    add_mtp_types(config, frame);
+    for (size_t i = 0; i < frame.types.size(); ++i) {
       if (frame.types[i] == kFull || frame.types[i] == kSliding) continue;
       config.problem_text("layer_types", fmt::format("[{}] = \"{}\", allowed {} | {}", i,
                                                      shorten(frame.types[i]), kFull, kSliding));
@@ -54,7 +70,7 @@ Frame read_frame(ConfigReader& config) {
     return frame;
   }
   // The published code makes even layers sliding when the list is absent.
-  for (size_t i = 0; i < frame.layers; ++i) {
+  for (size_t i = 0; i < frame.total(); ++i) {
     frame.types.emplace_back(i % 2 == 0 ? kSliding : kFull);
   }
   return frame;
@@ -106,7 +122,7 @@ void read_per_layer(ConfigReader& config, std::vector<Heads>& layers) {
 
 std::vector<Heads> read_heads(ConfigReader& config, int64_t hidden, const Frame& frame) {
   const Heads global = read_global_heads(config, hidden);
-  std::vector<Heads> layers(frame.layers, global);
+  std::vector<Heads> layers(frame.total(), global);
   Heads other = global;
   std::string type = kSliding;
   if (auto setting = config.object("attention_other_setting")) {
@@ -114,12 +130,12 @@ std::vector<Heads> read_heads(ConfigReader& config, int64_t hidden, const Frame&
     override_heads(*setting, other);
   }
   const auto sliding = config.optional_integer("num_sliding_attention_heads", kHeadRange);
-  for (size_t i = 0; i < frame.layers; ++i) {
+  for (size_t i = 0; i < frame.total(); ++i) {
     if (frame.types[i] == type) layers[i] = other;
     if (sliding && frame.types[i] == kSliding) layers[i].query = *sliding;
   }
   read_per_layer(config, layers);
-  for (size_t i = 0; i < frame.layers; ++i) {
+  for (size_t i = 0; i < frame.total(); ++i) {
     if (layers[i].query % layers[i].key_value == 0) continue;
     config.problem_text("num_attention_heads",
                         fmt::format("{} of layer {}, allowed a multiple of its {} key/value heads",
@@ -130,16 +146,31 @@ std::vector<Heads> read_heads(ConfigReader& config, int64_t hidden, const Frame&
 
 using Ropes = std::vector<spec::RopeSpec>;
 
+/// ConfigReader::per_layer; a next-token layer that a list leaves out has the number of the last
+/// layer of its type.
+std::vector<double> read_per_type(ConfigReader& config, const char* key, const Frame& frame,
+                                  double otherwise) {
+  auto values = config.per_layer(key, frame.layers, frame.extra, otherwise);
+  const Json* given = config.find(key);
+  if (given == nullptr || !given->is_array() || given->size() == frame.total()) return values;
+  for (size_t i = frame.layers; i < frame.total(); ++i) {
+    for (size_t like = 0; like < frame.layers; ++like) {
+      if (frame.types[like] == frame.types[i]) values[i] = values[like];
+    }
+  }
+  return values;
+}
+
 /// rope_theta, partial_rotary_factors and rope_scaling with yarn_only_types.
 Ropes read_published_ropes(ConfigReader& config, const Frame& frame, const RopeDefaults& defaults) {
-  const auto bases = config.per_layer("rope_theta", frame.layers, frame.extra, defaults.base);
+  const auto bases = read_per_type(config, "rope_theta", frame, defaults.base);
   const auto fractions =
-      config.per_layer("partial_rotary_factors", frame.layers, frame.extra, defaults.fraction);
+      read_per_type(config, "partial_rotary_factors", frame, defaults.fraction);
   std::optional<spec::RopeSpec> scaled;
   if (auto scaling = config.object("rope_scaling")) scaled = read_rope(*scaling, defaults);
   const auto only = config.texts("yarn_only_types").value_or(std::vector<std::string>{});
-  Ropes ropes(frame.layers);
-  for (size_t i = 0; i < frame.layers; ++i) {
+  Ropes ropes(frame.total());
+  for (size_t i = 0; i < frame.total(); ++i) {
     // Without layer_types the published code scales every layer as if it were full.
     const std::string& type = frame.has_types ? frame.types[i] : kFull;
     const bool is_scaled = only.empty() || std::ranges::find(only, type) != only.end();
@@ -159,7 +190,7 @@ Ropes read_published_ropes(ConfigReader& config, const Frame& frame, const RopeD
 Ropes read_typed_ropes(ConfigReader& config, const Frame& frame, const RopeDefaults& defaults) {
   auto by_type = config.object("rope_parameters");
   std::map<std::string, spec::RopeSpec> ropes;
-  Ropes result(frame.layers);
+  Ropes result(frame.total());
   if (!by_type) return result;
   for (const std::string& type : std::set(frame.types.begin(), frame.types.end())) {
     if (auto rope = by_type->object(type)) {
@@ -168,7 +199,7 @@ Ropes read_typed_ropes(ConfigReader& config, const Frame& frame, const RopeDefau
       by_type->problem(type, "an object: rotary positions of this layer type");
     }
   }
-  for (size_t i = 0; i < frame.layers; ++i) result[i] = ropes[frame.types[i]];
+  for (size_t i = 0; i < frame.total(); ++i) result[i] = ropes[frame.types[i]];
   return result;
 }
 
@@ -184,7 +215,7 @@ Ropes read_ropes(ConfigReader& config, const Frame& frame, int64_t max_positions
                         (bases != nullptr && bases->is_array());
   if (!has_both) return typed;
   const Ropes published = read_published_ropes(config, frame, defaults);
-  for (size_t i = 0; i < frame.layers; ++i) {
+  for (size_t i = 0; i < frame.total(); ++i) {
     if (published[i] == typed[i]) continue;
     config.problem_text("rope_parameters",
                         fmt::format("differs from rope_theta, partial_rotary_factors and "
@@ -197,7 +228,7 @@ Ropes read_ropes(ConfigReader& config, const Frame& frame, int64_t max_positions
 
 /// Layers that `use_rope_layers` leaves without positions: an empty or absent list leaves none.
 std::vector<bool> read_use_rope(ConfigReader& config, const Frame& frame) {
-  std::vector<bool> uses(frame.layers, true);
+  std::vector<bool> uses(frame.total(), true);
   const Json* list = config.find("use_rope_layers");
   if (list == nullptr || (list->is_array() && list->empty())) return uses;
   if (!list->is_array()) {
@@ -211,7 +242,7 @@ std::vector<bool> read_use_rope(ConfigReader& config, const Frame& frame) {
     config.problem("use_rope_layers", fmt::format("a list of {}", frame.layers));
     return uses;
   }
-  for (size_t i = 0; i < frame.layers; ++i) {
+  for (size_t i = 0; i < numbers.size(); ++i) {
     if (numbers[i] != 0 && numbers[i] != 1) {
       config.problem_text("use_rope_layers",
                           fmt::format("[{}] = {}, allowed 0 | 1", i, json_summary(numbers[i])));
@@ -272,7 +303,7 @@ void read_layers(ConfigReader& config, const Frame& frame, spec::ModelSpec& mode
   spec::DenseMlpSpec mlp;
   mlp.intermediate_size = config.required_integer("intermediate_size", {1, config::kMaxWidth});
   mlp.bias = flags.mlp_bias;
-  for (size_t i = 0; i < frame.layers; ++i) {
+  for (size_t i = 0; i < frame.total(); ++i) {
     spec::LayerSpec layer;
     layer.block = frame.types[i];
     spec::AttentionSpec attention = make_attention(heads[i], flags);
@@ -289,6 +320,11 @@ void read_layers(ConfigReader& config, const Frame& frame, spec::ModelSpec& mode
     model.layers.push_back(std::move(layer));
   }
   model.head.final_norm = flags.norm;
+  split_mtp(model, frame.extra);
+  if (model.mtp) {
+    model.mtp->hidden = spec::MtpHidden::kResidual;
+    model.mtp->own_head = true;
+  }
   const bool needs_window = std::ranges::find(frame.types, kSliding) != frame.types.end();
   if (needs_window && !window)
     config.problem("sliding_window", "an integer >= 1 (layer_types has sliding layers)");
@@ -311,13 +347,13 @@ spec::ModelSpec read(ConfigReader& config) {
   read_model_flags(config, model);
   config.throw_if_any();  // the layers below are built from these
   read_layers(config, frame, model);
-  refuse_unsupported(config, frame);
-  const auto rope_of = [](const spec::LayerSpec& layer) {
-    return std::get<spec::AttentionSpec>(layer.mixer).rope;
+  refuse_unsupported(config);
+  const auto rope_of = [&](int64_t index) {
+    return std::get<spec::AttentionSpec>(spec::block_at(model, index).mixer).rope;
   };
-  model.rope_per_layer = std::ranges::any_of(model.layers, [&](const spec::LayerSpec& layer) {
-    return rope_of(layer) != rope_of(model.layers.front());
-  });
+  for (int64_t i = 1; i < spec::num_blocks(model); ++i) {
+    model.rope_per_layer = model.rope_per_layer || rope_of(i) != rope_of(0);
+  }
   return model;
 }
 

@@ -17,7 +17,8 @@ import unittest
 PROGRAM = ""
 SOURCE = pathlib.Path()
 # The published family each example can be written as; None: no family holds its features.
-EXPORTS = {"demo": "step3p5", "gemma_like": None, "hybrid": None, "llama": "llama", "moe": None}
+EXPORTS = {"demo": "step3p5", "gemma_like": None, "hybrid": None, "llama": "llama", "moe": None,
+           "mtp": "step3p5"}
 STEPS = 3
 
 
@@ -99,6 +100,32 @@ class Examples(unittest.TestCase):
         self.assertTrue(all(0 < entropy <= 1 for entropy in router["entropy"]))
         self.assertEqual(router["drop_rate"], [0, 0, 0, 0])
         self.assertGreater(line["auxiliary_loss"], 0)
+
+    def test_drafts(self):
+        """The example of multi-token prediction learns at every depth; its drafts change nothing."""
+        run = self.folder / "drafts"
+        headway("train", SOURCE / "examples" / "mtp.yaml", *self.overrides(run), "train.steps=60",
+                "train.batch_tokens=512", "train.micro_batch_tokens=512",
+                "train.evaluate_every=60", "train.dtype=float32")
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        self.assertLess(lines[-1]["loss"], lines[1]["loss"] - 2)
+        self.assertLess(lines[-1]["val_loss"], lines[0]["val_loss"] - 2)
+        for depth in range(2):
+            self.assertLess(lines[-1]["mtp_loss"][depth], lines[1]["mtp_loss"][depth] - 2)
+            self.assertLess(lines[-1]["val_mtp_loss"][depth], lines[0]["val_mtp_loss"][depth] - 2)
+        for temperature in (0, 0.8):
+            command = ["generate", "--model", run, "--prompt", "line 7", "--max-new-tokens", 60,
+                       "--dtype", "float64", "--temperature", temperature, "--json"]
+            plain = json.loads(headway(*command).stdout)
+            drafted = json.loads(headway(*command, "--draft-tokens", 2).stdout)
+            self.assertEqual(drafted["token_ids"], plain["token_ids"])
+            self.assertNotIn("drafts", plain)
+            self.assertGreater(drafted["drafts"]["acceptance_rate"], 0.1)
+            self.assertLess(drafted["drafts"]["passes"], 60)
+        error = headway("generate", "--model", run, "--prompts",
+                        SOURCE / "examples" / "prompts.jsonl", "--max-new-tokens", 3,
+                        "--draft-tokens", 1, code=2).stderr
+        self.assertIn("--draft-tokens", error)
 
     def check_rounds(self, run):
         """Rounds on request, as tools/compare_hf.py asks for them."""

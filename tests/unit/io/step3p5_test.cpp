@@ -1,7 +1,12 @@
 // Family step3p5: both spellings of what differs per layer, and every error of reading it.
 // Not for: forward passes.
+#include <set>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "headway/base/text_util.h"
+#include "headway/io/tensor_layout.h"
 
 #include "tests/unit/io/family_configs.h"
 
@@ -201,16 +206,72 @@ TEST(Step3p5, RouterKeysAreHonoured) {
   EXPECT_THAT(config_error(config), HasSubstr("share_expert_dim"));
 }
 
-TEST(Step3p5, NextTokenLayersAreNamedAndTheirEntriesAccepted) {
+Json with_next_token_layers() {
   Json config = step_config();
   config["num_nextn_predict_layers"] = 2;
   for (const char* key : {"layer_types", "rope_theta", "partial_rotary_factors"}) {
     config[key].push_back(config[key][1]);
     config[key].push_back(config[key][1]);
   }
-  EXPECT_THAT(unsupported(config), HasSubstr("layers 4..5: next-token prediction"));
+  return config;
+}
+
+TEST(Step3p5, NextTokenLayersReadTheResidualStreamAndHaveHeads) {
+  Json config = with_next_token_layers();
+  const spec::ModelSpec spec = read_spec(config);
+  ASSERT_TRUE(spec.mtp);
+  EXPECT_EQ(spec.layers.size(), 4u);
+  EXPECT_EQ(spec.mtp->depths(), 2);
+  EXPECT_EQ(spec.mtp->layers[1].mixer, spec.layers[1].mixer);
+  EXPECT_EQ(spec.mtp->hidden, spec::MtpHidden::kResidual);
+  EXPECT_TRUE(spec.mtp->own_head);
+  EXPECT_EQ(spec.mtp->final_norm, spec.head.final_norm);
+  const Json written = export_config(step3p5_family(), spec, {});
+  EXPECT_EQ(written["num_nextn_predict_layers"], 2);
+  EXPECT_EQ(written["layer_types"], config["layer_types"]);
+  EXPECT_EQ(written["rope_theta"].size(), 6u);
+  EXPECT_EQ(canonical_spec(read_spec(written)),
+            canonical_spec(spec));
   config["rope_theta"].push_back(1.0);
   EXPECT_THAT(config_error(config), HasSubstr("a list of 4 or 6"));
+}
+
+TEST(Step3p5, NextTokenTypesMayStandApart) {
+  Json config = with_next_token_layers();
+  const spec::ModelSpec together = read_spec(config);
+  Json types = config["layer_types"];
+  types.erase(types.begin() + 4, types.end());
+  config["layer_types"] = types;
+  EXPECT_THAT(config_error(config), HasSubstr("mtp_layer_types"));
+  config["mtp_layer_types"] = {types[1], types[1]};
+  EXPECT_EQ(read_spec(config), together);
+}
+
+TEST(Step3p5, NextTokenTensorsHaveThePublishedNames) {
+  const spec::ModelSpec spec = read_spec(with_next_token_layers());
+  std::set<std::string> names;
+  for (const Binding& binding : layout(spec, step3p5_family())) {
+    for (const DiskTensor& tensor : binding.disk) names.insert(tensor.name);
+  }
+  for (const char* name :
+       {"enorm.weight", "hnorm.weight", "eh_proj.weight", "input_layernorm.weight",
+        "self_attn.g_proj.weight", "mlp.down_proj.weight", "transformer.shared_head.norm.weight",
+        "transformer.shared_head.output.weight"}) {
+    EXPECT_TRUE(names.contains(std::string("model.layers.5.") + name)) << name;
+  }
+}
+
+TEST(Step3p5, WhatMultiTokenPredictionCannotSayIsNamed) {
+  spec::ModelSpec spec = read_spec(with_next_token_layers());
+  spec.mtp->own_head = false;
+  spec.mtp->hidden = spec::MtpHidden::kNormed;
+  spec.mtp->hidden_norm->eps = 1e-3;
+  const std::string reasons = join(reasons_against(step3p5_family(), spec), "; ");
+  EXPECT_THAT(reasons, HasSubstr("without heads of its own"));
+  EXPECT_THAT(reasons, HasSubstr("from normed hidden states"));
+  EXPECT_THAT(reasons, HasSubstr("norm of the hidden state in multi-token prediction"));
+  EXPECT_THAT(join(reasons_against(llama_family(), spec), "; "),
+              HasSubstr("multi-token prediction"));
 }
 
 TEST(Step3p5, SinksAndOtherAttentionAreUnsupported) {
