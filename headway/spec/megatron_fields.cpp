@@ -248,7 +248,7 @@ class Sorter {
 }  // namespace
 
 void check_megatron_name(const std::string& key, const std::string& path, Problems& problems) {
-  const std::vector<std::string> names = every_name();
+  static const std::vector<std::string> names = every_name();
   if (std::find(names.begin(), names.end(), key) != names.end()) return;
   const auto near = nearest_name(key, names);
   problems.add(join_path(path, shorten(key)),

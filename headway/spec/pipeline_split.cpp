@@ -51,39 +51,28 @@ int64_t layers_of_rank(const BlockArguments& a, int64_t rank) {
   return middle_of(a).per_rank();
 }
 
-/// Checks `place`, and that the split divides; returns the virtual stage (0 without any).
-int64_t checked_stage(const BlockArguments& a, const PipelinePlace& place) {
-  Problems problems;
-  check_pipeline(a, "", problems);
-  problems.throw_if_any();
-  const int64_t pp = a.pipeline_model_parallel_size;
-  if (place.pp_rank < 0 || place.pp_rank >= pp) {
-    throw ConfigError(
-        fmt::format("pp_rank = {}: allowed 0 to {} (pipeline_model_parallel_size = {})",
-                    place.pp_rank, pp - 1, pp));
-  }
-  const int64_t stages = virtual_stages(a);
-  if (stages > 1 && !place.vp_stage) {
-    throw ConfigError(fmt::format(
-        "vp_stage: missing; allowed 0 to {} (virtual_pipeline_model_parallel_size = {})",
-        stages - 1, stages));
-  }
-  const int64_t stage = place.vp_stage.value_or(0);
-  if (stage < 0 || stage >= stages) {
-    throw ConfigError(
-        fmt::format("vp_stage = {}: allowed 0 to {} (virtual_pipeline_model_parallel_size = {})",
-                    stage, stages - 1, stages));
-  }
-  return stage;
+using OptionalLayout = std::optional<PipelineLayout>;
+
+OptionalLayout layout_of(const BlockArguments& a) {
+  if (!has_layout(a)) return std::nullopt;
+  return parse_pipeline_layout(a.pipeline_model_parallel_layout);
+}
+
+/// Virtual stages per rank.
+int64_t stages_of(const BlockArguments& a, const OptionalLayout& layout) {
+  if (!layout) return a.virtual_pipeline_model_parallel_size.value_or(1);
+  return std::max<int64_t>(
+      1, static_cast<int64_t>(layout->stages.size()) / a.pipeline_model_parallel_size);
 }
 
 class Rules {
  public:
-  Rules(const BlockArguments& a, const std::string& path, Problems& problems)
-      : a_(a), path_(path), problems_(problems) {}
+  Rules(const BlockArguments& a, const OptionalLayout& layout, const std::string& path,
+        Problems& problems)
+      : a_(a), layout_(layout), path_(path), problems_(problems) {}
 
   void check() {
-    if (has_layout(a_)) return check_layout();
+    if (layout_) return check_layout(*layout_);
     const int64_t pp = a_.pipeline_model_parallel_size;
     if (a_.virtual_pipeline_model_parallel_size.value_or(1) > 1 && pp == 1) {
       problem("virtual_pipeline_model_parallel_size",
@@ -108,7 +97,7 @@ class Rules {
             fmt::format("{} = {}: allowed a multiple of {} (= {})", field, value, what, divisor));
   }
 
-  void check_layout() {
+  void check_layout(const PipelineLayout& layout) {
     if (is_uneven(a_) || accounts(a_)) {
       problem("pipeline_model_parallel_layout",
               "pipeline_model_parallel_layout: not allowed together with "
@@ -116,7 +105,6 @@ class Rules {
               "account_for_embedding_in_pipeline_split or account_for_loss_in_pipeline_split");
       return;
     }
-    const PipelineLayout layout = parse_pipeline_layout(a_.pipeline_model_parallel_layout);
     validate_layer_layout(
         layout, {a_.num_layers, a_.mtp_num_layers.value_or(0), a_.pipeline_model_parallel_size});
     const int64_t stages =
@@ -189,64 +177,91 @@ class Rules {
   }
 
   const BlockArguments& a_;
+  const OptionalLayout& layout_;
   const std::string& path_;
   Problems& problems_;
+};
+
+/// One stage of a checked split, whose layout is parsed once.
+class Stage {
+ public:
+  /// Errors: ConfigError for a split that does not divide, and for a place outside of it.
+  Stage(const BlockArguments& a, const PipelinePlace& place)
+      : a_(a), layout_(layout_of(a)), stages_(stages_of(a, layout_)), rank_(place.pp_rank) {
+    Problems problems;
+    Rules(a, layout_, "", problems).check();
+    problems.throw_if_any();
+    const int64_t pp = a.pipeline_model_parallel_size;
+    if (rank_ < 0 || rank_ >= pp) {
+      throw ConfigError(fmt::format(
+          "pp_rank = {}: allowed 0 to {} (pipeline_model_parallel_size = {})", rank_, pp - 1, pp));
+    }
+    if (stages_ > 1 && !place.vp_stage) {
+      throw ConfigError(fmt::format(
+          "vp_stage: missing; allowed 0 to {} (virtual_pipeline_model_parallel_size = {})",
+          stages_ - 1, stages_));
+    }
+    stage_ = place.vp_stage.value_or(0);
+    if (stage_ >= 0 && stage_ < stages_) return;
+    throw ConfigError(
+        fmt::format("vp_stage = {}: allowed 0 to {} (virtual_pipeline_model_parallel_size = {})",
+                    stage_, stages_ - 1, stages_));
+  }
+
+  int64_t layers() const {
+    const int64_t pp = a_.pipeline_model_parallel_size;
+    if (layout_) return layout_->decoder_layers(stage_ * pp + rank_);
+    int64_t layers = layers_of_rank(a_, rank_) / stages_;
+    if (a_.account_for_embedding_in_pipeline_split && is_first()) --layers;
+    const bool is_last = rank_ == pp - 1 && stage_ == stages_ - 1;
+    if (a_.account_for_loss_in_pipeline_split && is_last) --layers;
+    if (layers >= 0) return layers;
+    throw ConfigError(fmt::format("num_layers = {}: a pipeline stage would hold {} layers",
+                                  a_.num_layers, layers));
+  }
+
+  int64_t offset() const {
+    const int64_t pp = a_.pipeline_model_parallel_size;
+    if (layout_) return layout_->decoder_offset(stage_ * pp + rank_);
+    int64_t offset = 0;
+    for (int64_t rank = 0; rank < pp; ++rank) {
+      const int64_t layers = layers_of_rank(a_, rank) / stages_;
+      offset += layers * (rank < rank_ ? stage_ + 1 : stage_);
+    }
+    return a_.account_for_embedding_in_pipeline_split && !is_first() ? offset - 1 : offset;
+  }
+
+ private:
+  bool is_first() const { return rank_ == 0 && stage_ == 0; }
+
+  const BlockArguments& a_;
+  OptionalLayout layout_;
+  int64_t stages_;
+  int64_t rank_;
+  int64_t stage_ = 0;
 };
 
 }  // namespace
 
 void check_pipeline(const BlockArguments& arguments, const std::string& path, Problems& problems) {
-  Rules(arguments, path, problems).check();
+  const OptionalLayout layout = layout_of(arguments);
+  Rules(arguments, layout, path, problems).check();
 }
 
-int64_t virtual_stages(const BlockArguments& a) {
-  if (!has_layout(a)) return a.virtual_pipeline_model_parallel_size.value_or(1);
-  const PipelineLayout layout = parse_pipeline_layout(a.pipeline_model_parallel_layout);
-  return std::max<int64_t>(
-      1, static_cast<int64_t>(layout.stages.size()) / a.pipeline_model_parallel_size);
-}
+int64_t virtual_stages(const BlockArguments& a) { return stages_of(a, layout_of(a)); }
 
 int64_t get_num_layers_to_build(const BlockArguments& a, const PipelinePlace& place) {
-  const int64_t stage = checked_stage(a, place);
-  const int64_t pp = a.pipeline_model_parallel_size;
-  if (has_layout(a)) {
-    return parse_pipeline_layout(a.pipeline_model_parallel_layout)
-        .decoder_layers(stage * pp + place.pp_rank);
-  }
-  const int64_t stages = virtual_stages(a);
-  int64_t layers = layers_of_rank(a, place.pp_rank) / stages;
-  if (a.account_for_embedding_in_pipeline_split && place.pp_rank == 0 && stage == 0) --layers;
-  if (a.account_for_loss_in_pipeline_split && place.pp_rank == pp - 1 && stage == stages - 1) {
-    --layers;
-  }
-  if (layers < 0) {
-    throw ConfigError(fmt::format("num_layers = {}: a pipeline stage would hold {} layers",
-                                  a.num_layers, layers));
-  }
-  return layers;
+  return Stage(a, place).layers();
 }
 
 int64_t get_transformer_layer_offset(const BlockArguments& a, const PipelinePlace& place) {
-  const int64_t stage = checked_stage(a, place);
-  const int64_t pp = a.pipeline_model_parallel_size;
-  if (has_layout(a)) {
-    return parse_pipeline_layout(a.pipeline_model_parallel_layout)
-        .decoder_offset(stage * pp + place.pp_rank);
-  }
-  const int64_t stages = virtual_stages(a);
-  int64_t offset = 0;
-  for (int64_t rank = 0; rank < pp; ++rank) {
-    const int64_t layers = layers_of_rank(a, rank) / stages;
-    offset += layers * (rank < place.pp_rank ? stage + 1 : stage);
-  }
-  const bool first = place.pp_rank == 0 && stage == 0;
-  return a.account_for_embedding_in_pipeline_split && !first ? offset - 1 : offset;
+  return Stage(a, place).offset();
 }
 
 std::vector<int64_t> stage_layers(const BlockArguments& arguments, const PipelinePlace& place) {
-  const int64_t offset = get_transformer_layer_offset(arguments, place);
-  std::vector<int64_t> layers(get_num_layers_to_build(arguments, place));
-  for (size_t i = 0; i < layers.size(); ++i) layers[i] = offset + static_cast<int64_t>(i);
+  const Stage stage(arguments, place);
+  std::vector<int64_t> layers(stage.layers());
+  for (size_t i = 0; i < layers.size(); ++i) layers[i] = stage.offset() + static_cast<int64_t>(i);
   return layers;
 }
 
