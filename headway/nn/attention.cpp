@@ -5,6 +5,7 @@
 
 #include "headway/base/error.h"
 #include "headway/nn/recompute.h"
+#include "headway/nn/sinks.h"
 #include "headway/ops/gate.h"
 
 namespace headway::nn {
@@ -18,20 +19,6 @@ ops::AttentionOptions core_options(const spec::AttentionSpec& spec) {
   options.rule.right = spec.mask == spec::MaskKind::kCausal ? 0 : spec.window_ahead.value_or(-1);
   options.dropout.probability = spec.dropout;
   return options;
-}
-
-at::Tensor sinks_of(const spec::AttentionSpec& spec, const ParameterScope& scope) {
-  switch (spec.sinks) {
-    case spec::SinkKind::kNone:
-      return {};
-    case spec::SinkKind::kLearnable:
-      return scope.take("sinks");
-    case spec::SinkKind::kOffByOne: {
-      const Parameters& parameters = scope.parameters();
-      return at::zeros({spec.num_heads}, at::dtype(parameters.dtype()).device(parameters.device()));
-    }
-  }
-  throw InternalError("[nn::Attention] sink kind is not in the enum");
 }
 
 }  // namespace
@@ -61,7 +48,7 @@ Attention::Attention(const spec::AttentionSpec& spec, const ParameterScope& scop
       out_(scope.child("out")),
       qk_norm_(spec, scope),
       gate_(spec),
-      sinks_H_(sinks_of(spec, scope)),
+      sinks_H_(take_sinks(spec.sinks, spec.num_heads, scope)),
       rotary_(std::move(rotary)),
       options_(core_options(spec)) {}
 

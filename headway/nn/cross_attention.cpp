@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "headway/base/error.h"
+#include "headway/nn/sinks.h"
 
 namespace headway::nn {
 namespace {
@@ -18,20 +19,6 @@ ops::AttentionOptions core_options(const spec::CrossAttentionSpec& spec) {
   options.softcap = spec.logit_softcap.value_or(0.0);
   options.rule = {-1, -1};
   return options;
-}
-
-at::Tensor sinks_of(const spec::CrossAttentionSpec& spec, const ParameterScope& scope) {
-  switch (spec.sinks) {
-    case spec::SinkKind::kNone:
-      return {};
-    case spec::SinkKind::kLearnable:
-      return scope.take("sinks");
-    case spec::SinkKind::kOffByOne: {
-      const Parameters& parameters = scope.parameters();
-      return at::zeros({spec.num_heads}, at::dtype(parameters.dtype()).device(parameters.device()));
-    }
-  }
-  throw InternalError("[nn::CrossAttention] sink kind is not in the enum");
 }
 
 std::shared_ptr<RotaryTable> table_of(const spec::CrossAttentionSpec& spec,
@@ -87,7 +74,7 @@ CrossAttention::CrossAttention(const spec::CrossAttentionSpec& spec, const Param
       q_(scope.child("q")),
       kv_(scope.child("kv")),
       out_(scope.child("out")),
-      sinks_H_(sinks_of(spec, scope)),
+      sinks_H_(take_sinks(spec.sinks, spec.num_heads, scope)),
       query_rotary_(std::move(query_rotary)),
       key_rotary_(std::move(key_rotary)),
       options_(core_options(spec)) {}
