@@ -127,9 +127,11 @@ bool is_explained(const std::string& name, const std::vector<Rule>& rules,
 
 }  // namespace
 
-bool has_different_tied_head(const spec::ModelSpec& spec, const TensorSource& source) {
-  return spec.head.tied && source.contains(kHeadName) && source.contains(kEmbeddingName) &&
-         !same_bytes(source, kHeadName, kEmbeddingName);
+bool has_different_tied_head(const spec::ModelSpec& spec, const Family& family,
+                             const TensorSource& source) {
+  const std::string embedding = family.disk_name(kEmbeddingName);
+  return spec.head.tied && source.contains(kHeadName) && source.contains(embedding) &&
+         !same_bytes(source, kHeadName, embedding);
 }
 
 Account account(const std::vector<Binding>& layout, const spec::ModelSpec& spec,
@@ -146,7 +148,7 @@ Account account(const std::vector<Binding>& layout, const spec::ModelSpec& spec,
   for (const auto& [name, info] : source.tensors()) {
     if (taken.contains(name)) continue;
     if (name == kHeadName && spec.head.tied) {
-      result.has_tied_head = !has_different_tied_head(spec, source);
+      result.has_tied_head = !has_different_tied_head(spec, family, source);
       if (!result.has_tied_head) {
         findings.head.add(
             fmt::format("{} differs from {}; hint: --untie keeps both", kHeadName, kEmbeddingName));

@@ -104,8 +104,10 @@ bool has_weights(const fs::path& folder) {
 /// The config, with a next-token layer counted that only the tensors tell of.
 Json with_mtp_counted(Json config, const Family& family, const fs::path& folder) {
   const std::string key(family.mtp_key);
-  if (key.empty() || config.contains(key) || !has_weights(folder)) return config;
-  if (TensorSource::open(folder).contains("mtp.fc.weight")) config[key] = 1;
+  if (key.empty() || !has_weights(folder)) return config;
+  Json& text = config.contains(kTextConfig) ? config[kTextConfig] : config;
+  if (!text.is_object() || text.contains(key)) return config;
+  if (TensorSource::open(folder).contains("mtp.fc.weight")) text[key] = 1;
   return config;
 }
 

@@ -40,8 +40,8 @@ Json token_ids(const Checkpoint& checkpoint) {
   return ids;
 }
 
-std::string config_dtype(const TensorSource& source) {
-  const auto found = source.tensors().find(kEmbeddingName);
+std::string config_dtype(const TensorSource& source, const Family& family) {
+  const auto found = source.tensors().find(family.disk_name(kEmbeddingName));
   if (found == source.tensors().end()) return "float32";
   return torch_dtype_name(scalar_type(found->second.dtype).value_or(c10::ScalarType::Float));
 }
@@ -113,10 +113,10 @@ ConvertReport convert(const fs::path& source_folder, const fs::path& target,
   Checkpoint checkpoint = open_checkpoint(source_folder);
   const Family& family = target_family(checkpoint, options);
   const TensorSource source = TensorSource::open(source_folder);
-  if (options.untie && has_different_tied_head(checkpoint.spec, source)) {
+  if (options.untie && has_different_tied_head(checkpoint.spec, *checkpoint.family, source)) {
     checkpoint.spec.head.tied = false;
   }
-  const Json config = target_config(checkpoint, family, config_dtype(source));
+  const Json config = target_config(checkpoint, family, config_dtype(source, *checkpoint.family));
   const auto source_layout = layout(checkpoint.spec, *checkpoint.family, &source);
   const Account held =
       account(source_layout, checkpoint.spec, *checkpoint.family, source, options.account);

@@ -41,7 +41,8 @@ bool bind_natives(const MapRule& rule, const std::vector<std::string>& numbers, 
 
 /// The binding that `rule` makes with `native` as its first tensor; nothing when it does not apply.
 std::optional<Binding> apply(const MapRule& rule, const NativeTensor& native,
-                             const NativesByName& by_name, const TensorSource* held) {
+                             const NativesByName& by_name, const Family& family,
+                             const TensorSource* held) {
   const auto numbers = match_numbers(with_star(rule.native.front(), 0), native.name);
   if (!numbers) return std::nullopt;
   Binding binding;
@@ -54,7 +55,8 @@ std::optional<Binding> apply(const MapRule& rule, const NativeTensor& native,
   for (const NativeTensor& bound : binding.native) shapes.push_back(bound.shape);
   const std::vector<Shape> disk_shapes = rule.transform->disk_shapes(shapes);
   for (size_t i = 0; i < rule.disk.size(); ++i) {
-    binding.disk.push_back({with_numbers(rule.disk[i], *numbers), disk_shapes.at(i)});
+    const std::string name = family.disk_name(with_numbers(rule.disk[i], *numbers));
+    binding.disk.push_back({name, disk_shapes.at(i)});
   }
   if (!rule.alternative) return binding;
   const bool is_held =
@@ -80,10 +82,12 @@ std::vector<Binding> layout(const spec::ModelSpec& spec, const Family& family,
     std::optional<Binding> binding;
     for (const Rule& rule : rules) {
       const auto* map = std::get_if<MapRule>(&rule);
-      if (map != nullptr) binding = apply(*map, native, unbound, held);
+      if (map != nullptr) binding = apply(*map, native, unbound, family, held);
       if (binding) break;
     }
-    if (!binding) binding = Binding{{native}, {{native.name, native.shape}}, &kCopy};
+    if (!binding) {
+      binding = Binding{{native}, {{family.disk_name(native.name), native.shape}}, &kCopy};
+    }
     for (const NativeTensor& bound : binding->native) unbound.erase(bound.name);
     bindings.push_back(std::move(*binding));
   }

@@ -59,7 +59,8 @@ Account account(const std::vector<Binding>& layout, const spec::ModelSpec& spec,
                 const Family& family, const TensorSource& source, const AccountOptions& options);
 
 /// Whether `source` has a head of its own although the spec ties it, with other values.
-bool has_different_tied_head(const spec::ModelSpec& spec, const TensorSource& source);
+bool has_different_tied_head(const spec::ModelSpec& spec, const Family& family,
+                             const TensorSource& source);
 
 /// Reads native tensors by name from a source, through the bindings.
 class NativeReader {

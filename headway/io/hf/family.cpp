@@ -16,11 +16,10 @@ namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> kFamilies = {
-      &headway_family(),      &llama_family(),
-      &minimax_m2_family(),   &mistral_family(),
-      &qwen3_family(),        &qwen3_moe_family(),
-      &qwen3_5_text_family(), &qwen3_5_moe_text_family(),
-      &olmo_hybrid_family(),  &qwen3_next_family(),
+      &headway_family(),          &llama_family(),       &minimax_m2_family(),
+      &mistral_family(),          &qwen3_family(),       &qwen3_moe_family(),
+      &qwen3_5_family(),          &qwen3_5_moe_family(), &qwen3_5_text_family(),
+      &qwen3_5_moe_text_family(), &olmo_hybrid_family(), &qwen3_next_family(),
       &step3p5_family()};
   return kFamilies;
 }
@@ -125,6 +124,11 @@ void make_canonical(spec::LayerSpec& layer) {
 }
 
 }  // namespace
+
+std::string Family::disk_name(const std::string& name) const {
+  if (!name.starts_with(kModelScope)) return name;
+  return std::string(model_scope) + name.substr(kModelScope.size());
+}
 
 const Family& find_family(std::string_view model_type) {
   std::vector<std::string> names;

@@ -36,7 +36,17 @@ struct Family {
   /// Key that counts next-token layers, of a family whose folders may hold one (mtp.*) that their
   /// config does not count.
   std::string_view mtp_key{};
+  /// What the `model.` of our names is called on disk: a text model inside a composite one has
+  /// more in front of its own names. Rules are written with `model.`.
+  std::string_view model_scope = kModelScope;
+
+  static constexpr std::string_view kModelScope = "model.";
+  /// A name of ours or of a rule as it stands on disk.
+  std::string disk_name(const std::string& name) const;
 };
+
+/// Where the config of a composite model holds that of its text model.
+inline constexpr const char* kTextConfig = "text_config";
 
 const Family& headway_family();
 const Family& llama_family();
@@ -45,6 +55,8 @@ const Family& minimax_m2_family();
 const Family& olmo_hybrid_family();
 const Family& qwen3_family();
 const Family& qwen3_moe_family();
+const Family& qwen3_5_family();
+const Family& qwen3_5_moe_family();
 const Family& qwen3_5_text_family();
 const Family& qwen3_5_moe_text_family();
 const Family& qwen3_next_family();

@@ -1,5 +1,6 @@
 // Families `qwen3_5_text` and `qwen3_5_moe_text`: the hybrid decoder with its linear projections
-// one after the other; dense, or with a mixture of experts in every layer.
+// one after the other; dense, or with a mixture of experts in every layer. `qwen3_5` and
+// `qwen3_5_moe` are composite models of which the text part is read.
 // Not for: images (a text model turns all rotary axes alike, so the sections change nothing).
 #include "headway/io/hf/hybrid_decoder.h"
 #include "headway/io/hf/moe_family.h"
@@ -69,6 +70,32 @@ Json write_moe(const spec::ModelSpec& spec) {
   return json;
 }
 
+/// The text model of a composite config; both levels may say whether the head is tied, the outer
+/// one counts.
+spec::ModelSpec read_inner(ConfigReader& config, spec::ModelSpec (*read)(ConfigReader&)) {
+  auto text = config.object(kTextConfig);
+  if (!text) config.problem(kTextConfig, "an object: the text model");
+  config.throw_if_any();
+  spec::ModelSpec model = read(*text);
+  model.head.tied = config.boolean("tie_word_embeddings", model.head.tied);
+  return model;
+}
+
+spec::ModelSpec read_composite(ConfigReader& config) { return read_inner(config, read_dense); }
+spec::ModelSpec read_moe_composite(ConfigReader& config) { return read_inner(config, read_moe); }
+
+Json write_inner(Json text, const Family& family) {
+  text["model_type"] = family.name;
+  return {{kTextConfig, text}, {"tie_word_embeddings", text["tie_word_embeddings"]}};
+}
+
+Json write_composite(const spec::ModelSpec& spec) {
+  return write_inner(write_dense(spec), qwen3_5_text_family());
+}
+Json write_moe_composite(const spec::ModelSpec& spec) {
+  return write_inner(write_moe(spec), qwen3_5_moe_text_family());
+}
+
 std::vector<Rule> rules(const spec::ModelSpec& spec) {
   std::vector<Rule> rules = hybrid_rules(spec);
   const std::string linear = "model.layers.{}.linear_attn.";
@@ -80,10 +107,42 @@ std::vector<Rule> rules(const spec::ModelSpec& spec) {
     rules.push_back(
         MapRule{{linear + part + "_proj.weight"}, {linear + "in_proj_" + part + ".weight"}});
   }
+  rules.push_back(IgnoreRule{"model.visual.*", "not part of the text model"});
   return with_mtp_scope(spec, rules);
 }
 
+/// A text family inside a composite model.
+Family composite_of(const Family& text, std::string_view name, std::string_view architecture) {
+  Family family = text;
+  family.name = name;
+  family.architecture = architecture;
+  family.model_scope = "model.language_model.";
+  return family;
+}
+
 }  // namespace
+
+const Family& qwen3_5_family() {
+  static const Family kFamily = [] {
+    Family family =
+        composite_of(qwen3_5_text_family(), "qwen3_5", "Qwen3_5ForConditionalGeneration");
+    family.read = read_composite;
+    family.write = write_composite;
+    return family;
+  }();
+  return kFamily;
+}
+
+const Family& qwen3_5_moe_family() {
+  static const Family kFamily = [] {
+    Family family = composite_of(qwen3_5_moe_text_family(), "qwen3_5_moe",
+                                 "Qwen3_5MoeForConditionalGeneration");
+    family.read = read_moe_composite;
+    family.write = write_moe_composite;
+    return family;
+  }();
+  return kFamily;
+}
 
 const Family& qwen3_5_text_family() {
   static const Family kFamily{.name = "qwen3_5_text",

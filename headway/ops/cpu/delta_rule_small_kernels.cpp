@@ -1,4 +1,5 @@
-// See delta_rule_small_kernels.h; plain loops that the compiler vectorises for every Highway target.
+// See delta_rule_small_kernels.h; plain loops that the compiler vectorises for every Highway
+// target.
 // Not for: tensors or threads.
 #include "headway/ops/cpu/delta_rule_small_kernels.h"
 
