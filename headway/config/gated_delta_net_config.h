@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "headway/base/enum_table.h"
 #include "headway/base/field_rule.h"
@@ -17,7 +18,7 @@ inline constexpr int64_t kMaxConvSize = 64;
 enum class DeltaGate { kSilu, kSigmoid, kGeluTanh, kGelu, kRelu };
 
 /// q, k, v <- act(conv(q | k | v)); S <- e^g S + k (β(v - Sᵀ e^g k))ᵀ; out = W(norm(Sᵀq) ∘
-/// gate(z)).
+/// gate(z)). With `decay_rank` g has a value per key channel (Kimi Delta Attention).
 struct GatedDeltaNetConfig {
   int64_t num_key_heads = 0;    // G
   int64_t num_value_heads = 0;  // H, a multiple of G
@@ -28,6 +29,8 @@ struct GatedDeltaNetConfig {
   Activation conv_activation = Activation::kSilu;
   DeltaGate gate = DeltaGate::kSilu;
   bool negative_eigenvalues = false;
+  std::optional<int64_t> decay_rank;
+  std::optional<int64_t> gate_rank;
   NormConfig norm = {.eps = 1e-6};
   bool operator==(const GatedDeltaNetConfig&) const = default;
 
@@ -49,6 +52,12 @@ struct GatedDeltaNetConfig {
     v.field("gate", &G::gate, "function of the output gate");
     v.field("negative_eigenvalues", &G::negative_eigenvalues,
             "beta in (0, 2) instead of (0, 1): a state may flip its sign");
+    v.field("decay_rank", &G::decay_rank,
+            "a decay for every key channel, by a projection of this rank; none = one for a head",
+            between(1, kMaxWidth));
+    v.field("gate_rank", &G::gate_rank,
+            "rank of the output gate's projection; none = straight from the input",
+            between(1, kMaxWidth));
     v.field("norm", &G::norm, "of each head's output; kind rms");
   }
 };

@@ -52,6 +52,12 @@ at::Tensor gate_by_activation(spec::DeltaGate gate, const at::Tensor& z, const a
   return ops::gated_activation(at::cat({z, y}, -1), kind);
 }
 
+std::optional<Linear> low_rank(const std::optional<int64_t>& rank, const ParameterScope& scope,
+                               const char* name) {
+  if (!rank) return std::nullopt;
+  return Linear(scope.child(name));
+}
+
 DeltaState* state_of(const MixerInput& input) {
   return input.state == nullptr ? nullptr : &std::get<DeltaState>(*input.state);
 }
@@ -62,9 +68,11 @@ GatedDeltaNet::GatedDeltaNet(const spec::GatedDeltaNetSpec& spec, const Paramete
     : spec_(spec),
       widths_(spec),
       in_(scope.child("in")),
+      gate_up_(low_rank(spec.gate_rank, scope, "gate_up")),
+      decay_up_(low_rank(spec.decay_rank, scope, "decay_up")),
       conv_C1W_(scope.take("conv.weight")),
       conv_bias_C_(scope.take_optional("conv.bias")),
-      dt_bias_H_(scope.take("dt_bias")),
+      dt_bias_(scope.take("dt_bias")),
       log_rate_H_(scope.take("A_log")),
       norm_V_(scope.take_optional("norm.weight")),
       out_(scope.child("out")),
@@ -72,12 +80,19 @@ GatedDeltaNet::GatedDeltaNet(const spec::GatedDeltaNetSpec& spec, const Paramete
 
 GatedDeltaNet::Parts GatedDeltaNet::project(const at::Tensor& x_TD) const {
   const int64_t heads = spec_.num_value_heads;
-  const auto runs =
-      ops::split_columns(in_.forward(x_TD), {widths_.conv, widths_.values, heads, heads});
+  const auto runs = ops::split_columns(
+      in_.forward(x_TD), {widths_.conv, widths_.gate_rows, heads, widths_.decay_rows});
   at::Tensor beta = runs[2].sigmoid();
   if (spec_.negative_eigenvalues) beta = 2 * beta;
-  return {runs[0], runs[1].unflatten(1, {heads, spec_.value_head_dim}), beta,
-          ops::delta_decay(runs[3], log_rate_H_, dt_bias_H_)};
+  const at::Tensor z = gate_up_ ? gate_up_->forward(runs[1]) : runs[1];
+  return {runs[0], z.unflatten(1, {heads, spec_.value_head_dim}), beta, decay(runs[3])};
+}
+
+at::Tensor GatedDeltaNet::decay(const at::Tensor& a) const {
+  if (!decay_up_) return ops::delta_decay(a, log_rate_H_, dt_bias_);
+  const int64_t heads = spec_.num_value_heads;
+  return ops::delta_decay(decay_up_->forward(a).unflatten(1, {heads, spec_.key_head_dim}),
+                          log_rate_H_, dt_bias_.view({heads, spec_.key_head_dim}));
 }
 
 at::Tensor GatedDeltaNet::convolve(const at::Tensor& qkv_TC, const MixerInput& input) const {
@@ -99,7 +114,7 @@ at::Tensor GatedDeltaNet::mix(const Parts& parts, const at::Tensor& qkv_TC,
   const ops::DeltaRuleInputs in{heads(runs[0], spec_.num_key_heads),
                                 heads(runs[1], spec_.num_key_heads),
                                 heads(runs[2], spec_.num_value_heads),
-                                parts.decay_TH,
+                                parts.decay,
                                 parts.beta_TH,
                                 {}};
   if (DeltaState* state = state_of(input)) {
@@ -130,7 +145,9 @@ void GatedDeltaNet::check(const Parts& parts, const at::Tensor& mixed_THV) const
   checks_->tensor("q, k, v", parts.qkv_TC, {tokens, widths_.conv});
   checks_->tensor("z", parts.z_THV, {tokens, heads, spec_.value_head_dim});
   checks_->tensor("beta", parts.beta_TH, {tokens, heads});
-  checks_->tensor("decay", parts.decay_TH, {tokens, heads});
+  std::vector<int64_t> decays{tokens, heads};
+  if (spec_.decay_rank) decays.push_back(spec_.key_head_dim);
+  checks_->tensor("decay", parts.decay, decays);
   checks_->tensor("delta rule output", mixed_THV, {tokens, heads, spec_.value_head_dim});
 }
 

@@ -22,7 +22,8 @@ namespace headway::nn {
 /// out = W·(norm(delta_rule(q, k, v, g, β)) ∘ gate(z)), q scaled by K^-½.
 class GatedDeltaNet {
  public:
-  /// Takes in.weight, conv.{weight,bias}, dt_bias, A_log, norm.weight and out.weight of the scope.
+  /// Takes in.weight, gate_up.weight, decay_up.weight, conv.{weight,bias}, dt_bias, A_log,
+  /// norm.weight and out.weight of the scope.
   GatedDeltaNet(const spec::GatedDeltaNetSpec& spec, const ParameterScope& scope);
 
   /// x [T,D] -> [T,D]; sequences never see each other. With a DeltaState the tokens of every
@@ -34,9 +35,11 @@ class GatedDeltaNet {
 
  private:
   struct Parts {
-    at::Tensor qkv_TC, z_THV, beta_TH, decay_TH;
+    at::Tensor qkv_TC, z_THV, beta_TH;
+    at::Tensor decay;  // [T,H] or [T,H,K]
   };
   Parts project(const at::Tensor& x_TD) const;
+  at::Tensor decay(const at::Tensor& a) const;
   at::Tensor convolve(const at::Tensor& qkv_TC, const MixerInput& input) const;
   at::Tensor mix(const Parts& parts, const at::Tensor& qkv_TC, const MixerInput& input) const;
   at::Tensor gated(const at::Tensor& mixed_THV, const at::Tensor& z_THV) const;
@@ -45,9 +48,11 @@ class GatedDeltaNet {
   spec::GatedDeltaNetSpec spec_;
   spec::DeltaWidths widths_;
   Linear in_;
+  std::optional<Linear> gate_up_;
+  std::optional<Linear> decay_up_;
   at::Tensor conv_C1W_;
   at::Tensor conv_bias_C_;
-  at::Tensor dt_bias_H_;
+  at::Tensor dt_bias_;  // [H], or [H·K] for a decay per channel
   at::Tensor log_rate_H_;
   at::Tensor norm_V_;
   Linear out_;

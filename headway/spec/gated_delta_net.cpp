@@ -13,7 +13,12 @@ DeltaWidths::DeltaWidths(const GatedDeltaNetSpec& spec)
       values(
           checked_mul<ConfigError>(spec.num_value_heads, spec.value_head_dim, "gated_delta_net")),
       conv(checked_add<ConfigError>(checked_mul<ConfigError>(2, keys, "gated_delta_net"), values,
-                                    "gated_delta_net")) {}
+                                    "gated_delta_net")),
+      decays(spec.decay_rank ? checked_mul<ConfigError>(spec.num_value_heads, spec.key_head_dim,
+                                                        "gated_delta_net")
+                             : spec.num_value_heads),
+      gate_rows(spec.gate_rank.value_or(values)),
+      decay_rows(spec.decay_rank.value_or(spec.num_value_heads)) {}
 
 GatedDeltaNetSpec delta_shard(const GatedDeltaNetSpec& spec, int64_t size) {
   if (size < 1 || spec.num_key_heads % size != 0 || spec.num_value_heads % size != 0) {
@@ -21,6 +26,11 @@ GatedDeltaNetSpec delta_shard(const GatedDeltaNetSpec& spec, int64_t size) {
         "[gated_delta_net] tensor parallel size = {}, allowed a divisor of num_key_heads (= {}) "
         "and num_value_heads (= {})",
         size, spec.num_key_heads, spec.num_value_heads));
+  }
+  if (spec.decay_rank || spec.gate_rank) {
+    throw UnsupportedError(
+        "[gated_delta_net] decay_rank or gate_rank = set: ranks cannot share a low-rank projection "
+        "in this build; allowed none");
   }
   GatedDeltaNetSpec shard = spec;
   shard.num_key_heads /= size;

@@ -62,6 +62,7 @@ void add_mixer(const GatedDeltaNetSpec& mixer, LayerWords& words) {
   if (mixer.conv_activation != Activation::kSilu)
     words.mixer += fmt::format(" {}", enum_name(mixer.conv_activation));
   if (mixer.negative_eigenvalues) words.mixer += " beta 2";
+  if (mixer.decay_rank) words.mixer += fmt::format(" channel decay {}", *mixer.decay_rank);
   words.heads = std::to_string(mixer.num_value_heads);
   if (mixer.num_key_heads != mixer.num_value_heads)
     words.heads += ":" + std::to_string(mixer.num_key_heads);
@@ -71,6 +72,7 @@ void add_mixer(const GatedDeltaNetSpec& mixer, LayerWords& words) {
   words.window = "all";
   words.rope = "none";
   words.gate = enum_name(mixer.gate);
+  if (mixer.gate_rank) words.gate += fmt::format(" {}", *mixer.gate_rank);
   words.kv_source = "own";
 }
 

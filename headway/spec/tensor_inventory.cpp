@@ -209,26 +209,35 @@ void collect_mixer(Collector& out, const ModelSpec& spec, const GatedDeltaNetSpe
   const DeltaWidths widths(mixer);
   const InitRule init = normal(spec.init.std);
   const int64_t heads = mixer.num_value_heads;
+  const std::string disk = "linear_attn.";
   std::vector<Collector::Rows> parts;
-  for (const auto& [segment, rows] :
-       std::initializer_list<std::pair<const char*, int64_t>>{{"q", widths.keys},
-                                                              {"k", widths.keys},
-                                                              {"v", widths.values},
-                                                              {"z", widths.values},
-                                                              {"b", heads},
-                                                              {"a", heads}}) {
-    parts.push_back({segment, rows, std::string("linear_attn.") + segment + "_proj", init, false});
-  }
+  const auto add = [&](const char* segment, int64_t rows, const char* name) {
+    parts.push_back({segment, rows, disk + name, init, false});
+  };
+  add("q", widths.keys, "q_proj");
+  add("k", widths.keys, "k_proj");
+  add("v", widths.values, "v_proj");
+  add("z", widths.gate_rows, mixer.gate_rank ? "g_a_proj" : "z_proj");
+  add("b", heads, "b_proj");
+  add("a", widths.decay_rows, mixer.decay_rank ? "f_a_proj" : "a_proj");
   out.projection("mixer.in", spec.hidden_size, parts, ShardAxis::kRows);
+  if (mixer.gate_rank) {
+    out.projection("mixer.gate_up", *mixer.gate_rank,
+                   {{"weight", widths.values, disk + "g_b_proj", init, false}}, ShardAxis::kRows);
+  }
+  if (mixer.decay_rank) {
+    out.projection("mixer.decay_up", *mixer.decay_rank,
+                   {{"weight", widths.decays, disk + "f_b_proj", init, false}}, ShardAxis::kRows);
+  }
   out.convolution("mixer.conv", mixer.conv_size, mixer.conv_bias,
                   {{"q", widths.keys}, {"k", widths.keys}, {"v", widths.values}});
-  out.vector("mixer.dt_bias", heads, "linear_attn.dt_bias", {InitKind::kOnes}, ShardAxis::kRows);
-  out.vector("mixer.A_log", heads, "linear_attn.A_log", {InitKind::kLogUniform, 1.0, 16.0},
+  out.vector("mixer.dt_bias", widths.decays, disk + "dt_bias", {InitKind::kOnes}, ShardAxis::kRows);
+  out.vector("mixer.A_log", heads, disk + "A_log", {InitKind::kLogUniform, 1.0, 16.0},
              ShardAxis::kRows);
-  out.norm(mixer.norm, "mixer.norm", mixer.value_head_dim, "linear_attn.norm");
+  out.norm(mixer.norm, "mixer.norm", mixer.value_head_dim, disk + "norm");
   out.projection(
       "mixer.out", widths.values,
-      {{"weight", spec.hidden_size, "linear_attn.out_proj", normal(residual_std(spec)), false}},
+      {{"weight", spec.hidden_size, disk + "out_proj", normal(residual_std(spec)), false}},
       ShardAxis::kColumns);
 }
 

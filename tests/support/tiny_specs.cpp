@@ -203,6 +203,8 @@ spec::ModelSpec tiny_hybrid() {
     if (i == 3) {
       linear.conv_activation = spec::Activation::kGelu;
       linear.gate = spec::DeltaGate::kGelu;
+      linear.decay_rank = 3;
+      linear.gate_rank = 5;
       linear.norm.weight = spec::NormWeight::kZeroCentered;
     }
     m.layers.back().block = "linear";

@@ -73,6 +73,7 @@ void delta_net_reasons(const spec::ModelSpec& spec, double norm_eps, Reasons& re
     };
     add_if(*mixer != *first, "another Gated DeltaNet than the first");
     add_if(mixer->conv_bias, "a bias of the convolution");
+    add_if(mixer->decay_rank || mixer->gate_rank, "low-rank projections of decay or gate");
     add_if(
         mixer->conv_activation != spec::Activation::kSilu || mixer->gate != spec::DeltaGate::kSilu,
         "a Gated DeltaNet with another activation than silu");

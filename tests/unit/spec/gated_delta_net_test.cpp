@@ -66,6 +66,21 @@ TEST(GatedDeltaNet, ComesFromARunFile) {
   EXPECT_EQ(spec_from_json(to_json(spec), "test"), spec);
 }
 
+TEST(GatedDeltaNet, LowRankDecayAndGate) {
+  const ModelSpec spec = hybrid({kLinear + "decay_rank=3", kLinear + "gate_rank=5"});
+  EXPECT_EQ(spec_from_json(to_json(spec), "test"), spec);
+  std::map<std::string, std::vector<int64_t>> shapes;
+  for (const TensorSpec& tensor : layer_tensors(spec, 0)) shapes[tensor.name] = tensor.shape;
+  using Shape = std::vector<int64_t>;
+  EXPECT_EQ(shapes.at("layers.0.mixer.in.weight"), (Shape{16 + 16 + 60 + 5 + 6 + 3, 48}));
+  EXPECT_EQ(shapes.at("layers.0.mixer.gate_up.weight"), (Shape{60, 5}));
+  EXPECT_EQ(shapes.at("layers.0.mixer.decay_up.weight"), (Shape{6 * 8, 3}));
+  EXPECT_EQ(shapes.at("layers.0.mixer.dt_bias"), (Shape{6 * 8}));
+  EXPECT_EQ(shapes.at("layers.0.mixer.A_log"), (Shape{6}));
+  EXPECT_THAT(layer_words(spec.layers[0]).mixer, HasSubstr("channel decay 3"));
+  EXPECT_THROW(delta_shard(mixer_of(spec, 0), 2), UnsupportedError);
+}
+
 TEST(GatedDeltaNet, TensorsAreNamedSegments) {
   const auto layer = layer_tensors(hybrid({kLinear + "conv_bias=true"}), 0);
   std::vector<std::string> names;
