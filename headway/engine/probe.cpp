@@ -69,6 +69,15 @@ at::Tensor ProbeInput::tensor(const std::string& name) const {
   return found->second.is_floating_point() ? found->second.to(dtype_) : found->second;
 }
 
+at::Tensor ProbeInput::cotangent(const at::Tensor& result) const {
+  if (!has("cotangent")) return {};
+  const at::Tensor given = tensor("cotangent");
+  if (given.sizes() != result.sizes()) {
+    throw ShapeError("[probe] cotangent: allowed the shape of out");
+  }
+  return given;
+}
+
 std::string ProbeInput::text(const std::string& key) const {
   const auto found = request_.metadata.find(key);
   return found == request_.metadata.end() ? std::string() : found->second;

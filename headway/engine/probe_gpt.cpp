@@ -114,11 +114,8 @@ ProbeOutput probe_gpt(const ProbeInput& input) {
     input.refuse({"cu_seqlens", "attention_mask", "attention_bias"}, "not together with prefill");
     out["out_incremental"] = incremental_logits(input, model, ids_BS);
   }
-  if (!input.has("cotangent")) return out;
-  const at::Tensor cotangent = input.tensor("cotangent");
-  if (cotangent.sizes() != result.sizes()) {
-    throw ShapeError("[probe] cotangent: allowed the shape of out");
-  }
+  const at::Tensor cotangent = input.cotangent(result);
+  if (!cotangent.defined()) return out;
   at::Tensor loss = (result * cotangent).sum();
   for (const at::Tensor& more : {routing.take_loss(), mtp_loss}) {
     if (more.defined()) loss = loss + more;
