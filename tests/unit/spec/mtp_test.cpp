@@ -43,7 +43,7 @@ TEST(MtpSpec, BasesFollowThoseOfTheStack) {
   EXPECT_THAT(message_of<ConfigError>([&] { mixed_spec({"model.mtp=1", bases}); }),
               HasSubstr("rotary_base_per_layer length (8) must equal num_layers (7)"));
   EXPECT_THAT(message_of<ConfigError>([&] {
-                mixed_spec({"model.mtp=2", "model.mtp.shared_weights=true", bases});
+                mixed_spec({"model.mtp.depths=2", "model.mtp.shared_weights=true", bases});
               }),
               HasSubstr("model.mtp.layers[1]: differs from layers[0]"));
 }
