@@ -155,7 +155,8 @@ std::vector<io::MegatronPart> ProbeInput::parts_of(const spec::TensorSpec& tenso
     return has(std::string(kParameter) + name.substr(prefix.size()));
   };
   io::MegatronForm form;
-  form.linear = tensor.layer >= 0 && spec::delta_net_of(spec::block_at(spec, tensor.layer)) != nullptr;
+  form.linear =
+      tensor.layer >= 0 && spec::delta_net_of(spec::block_at(spec, tensor.layer)) != nullptr;
   auto parts = io::megatron_parts(tensor, form);
   if (tensor.experts > 1 && !in_file(parts.front().name)) {
     form.grouped_experts = true;

@@ -108,8 +108,8 @@ ProbeOutput probe_gpt(const ProbeInput& input) {
   ProbeOutput out;
   out["out"] = result;
   add_layers(out, model, hidden, ids_BS);
-  const at::Tensor mtp_loss =
-      add_mtp_losses(out, input, {model, config, sequences, &options.context, mtp_hidden, labels_BS});
+  const at::Tensor mtp_loss = add_mtp_losses(
+      out, input, {model, config, sequences, &options.context, mtp_hidden, labels_BS});
   if (!input.text("prefill").empty()) {
     input.refuse({"cu_seqlens", "attention_mask", "attention_bias"}, "not together with prefill");
     out["out_incremental"] = incremental_logits(input, model, ids_BS);

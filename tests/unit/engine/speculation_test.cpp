@@ -93,9 +93,8 @@ TEST(Speculation, RecurrentLayersGoBack) {
   spec.mtp->layers = {spec.layers.front()};
   ASSERT_EQ(spec::attention_of(spec.layers.front()), nullptr);
   nn::Transformer recurrent = make(spec);
-  EXPECT_THAT(message_of<UnsupportedError>([&] {
-                Generator(recurrent, nullptr).run(kPrompt, options_of(0, 5, 1));
-              }),
+  EXPECT_THAT(message_of<UnsupportedError>(
+                  [&] { Generator(recurrent, nullptr).run(kPrompt, options_of(0, 5, 1)); }),
               testing::HasSubstr("keeps a state that cannot forget tokens"));
 }
 
@@ -120,8 +119,7 @@ TEST(Speculation, EndsWherePlainDecodingEnds) {
   const auto plain = generator.run(kPrompt, options_of(0.9, 40, 0)).token_ids;
   for (const int64_t count : {0, 1, 2, 3, 6}) {
     const GenerateResult result = generator.run(kPrompt, options_of(0.9, count, 3));
-    EXPECT_EQ(result.token_ids,
-              std::vector<int64_t>(plain.begin(), plain.begin() + 8 + count));
+    EXPECT_EQ(result.token_ids, std::vector<int64_t>(plain.begin(), plain.begin() + 8 + count));
     EXPECT_EQ(result.finish, FinishReason::kLength);
   }
   for (size_t at = 8; at < 14; ++at) {
@@ -154,8 +152,7 @@ TEST(Drafter, GuessesAreThoseOfWholePasses) {
   const Drafter::Pick greedy = [](const at::Tensor& logits, const std::vector<int64_t>&) {
     return logits.argmax().item<int64_t>();
   };
-  const std::vector<int64_t> tokens =
-      test::to_integers(test::integer_tensor({40}, 0, 29, 5));
+  const std::vector<int64_t> tokens = test::to_integers(test::integer_tensor({40}, 0, 29, 5));
   int64_t read = 0;
   for (const int64_t step : {1, 1, 3, 1, 12, 2, 4, 1, 1, 6}) {
     const at::Tensor ids = at::tensor(tokens, at::kLong);
@@ -171,7 +168,8 @@ TEST(Drafter, GuessesAreThoseOfWholePasses) {
     std::vector<int64_t> extended = known;
     at::Tensor h = hidden;
     for (size_t k = 0; k < guesses.size(); ++k) {
-      const at::Tensor ahead = at::tensor(extended, at::kLong).narrow(0, static_cast<int64_t>(k) + 1, read);
+      const at::Tensor ahead =
+          at::tensor(extended, at::kLong).narrow(0, static_cast<int64_t>(k) + 1, read);
       const auto depth = static_cast<int64_t>(k);
       const at::Tensor embedding = model.embed(ahead);
       const nn::MtpOutput out = model.mtp()->forward(depth, {embedding, h, whole});
