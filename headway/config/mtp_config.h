@@ -35,7 +35,8 @@ struct MtpConfig {
     using M = MtpConfig;
     v.field("depths", &M::depths, "tokens predicted behind the next one",
             between(1, kMaxMtpDepths));
-    v.field("block", &M::block, "block of every depth; none = that of the last layer with attention");
+    v.field("block", &M::block,
+            "block of every depth; none = that of the last layer with attention");
     v.field("shared_weights", &M::shared_weights, "all depths use the weights of the first");
     v.field("own_head", &M::own_head, "every depth has a head of its own, never tied");
     v.field("hidden", &M::hidden, "what a depth reads: behind the final norm before it, or before");

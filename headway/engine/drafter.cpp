@@ -36,8 +36,8 @@ void Drafter::extend(const at::Tensor& hidden_TD) {
 }
 
 /// One depth over the rows that it does not keep. `unsure_TD`: input of the rows that rest on
-/// guesses of the depth before, then the output of its own such rows. Returns logits [V] of the last
-/// row.
+/// guesses of the depth before, then the output of its own such rows. Returns logits [V] of the
+/// last row.
 at::Tensor Drafter::run(int64_t depth, const std::vector<int64_t>& tokens, at::Tensor& unsure_TD) {
   Depth& held = depths_[static_cast<size_t>(depth)];
   at::Tensor input_TD = held.hidden_TD;

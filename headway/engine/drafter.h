@@ -15,9 +15,9 @@
 namespace headway::engine {
 
 /// Depth k (from 0) at row t reads token t + k + 1 and predicts token t + k + 2, as in training. So
-/// of the rows that the stack has read, the last k rest on guesses at depth k: they are computed for
-/// the next guess and then forgotten, the others are kept. Depths behind the model's begin again
-/// with its first weights. Test: tests/unit/engine/speculation_test.cpp
+/// of the rows that the stack has read, the last k rest on guesses at depth k: they are computed
+/// for the next guess and then forgotten, the others are kept. Depths behind the model's begin
+/// again with its first weights. Test: tests/unit/engine/speculation_test.cpp
 class Drafter {
  public:
   /// Guesses up to `depths` tokens; the model outlives the object. Errors: UnsupportedError for
@@ -28,7 +28,8 @@ class Drafter {
   void extend(const at::Tensor& hidden_TD);
 
   /// Chooses a token from logits [V] that follow `tokens`.
-  using Pick = std::function<int64_t(const at::Tensor& logits_V, const std::vector<int64_t>& tokens)>;
+  using Pick =
+      std::function<int64_t(const at::Tensor& logits_V, const std::vector<int64_t>& tokens)>;
 
   /// Guesses of the `count` tokens behind `tokens`: those the stack has read and one more.
   /// Errors: InternalError for other tokens or more than `depths`.
@@ -39,8 +40,8 @@ class Drafter {
  private:
   struct Depth {
     nn::LayerState state;
-    int64_t kept = 0;       // rows that the state has read and keeps
-    at::Tensor hidden_TD;   // input of the rows behind them that will not change
+    int64_t kept = 0;      // rows that the state has read and keeps
+    at::Tensor hidden_TD;  // input of the rows behind them that will not change
   };
   static void append(at::Tensor& rows_TD, const at::Tensor& more_TD);
   at::Tensor run(int64_t depth, const std::vector<int64_t>& tokens, at::Tensor& unsure_TD);

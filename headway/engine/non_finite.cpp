@@ -65,7 +65,8 @@ void throw_non_finite_loss(nn::Transformer& model, const data::Batch& batch,
   if (model.mtp() != nullptr) {
     const auto outputs = nn::run_mtp(model, mtp_hidden, {ids, sequences, &options.context});
     for (std::size_t k = 0; k < outputs.size(); ++k) {
-      if (!all_finite(outputs[k].normed_TD)) fail_loss(fmt::format("the output of mtp depth {}", k + 1));
+      if (!all_finite(outputs[k].normed_TD))
+        fail_loss(fmt::format("the output of mtp depth {}", k + 1));
     }
   }
   fail_loss("the logits of the head");

@@ -69,6 +69,15 @@ at::Tensor ProbeInput::tensor(const std::string& name) const {
   return found->second.is_floating_point() ? found->second.to(dtype_) : found->second;
 }
 
+at::Tensor ProbeInput::cotangent(const at::Tensor& result) const {
+  if (!has("cotangent")) return {};
+  const at::Tensor given = tensor("cotangent");
+  if (given.sizes() != result.sizes()) {
+    throw ShapeError("[probe] cotangent: allowed the shape of out");
+  }
+  return given;
+}
+
 std::string ProbeInput::text(const std::string& key) const {
   const auto found = request_.metadata.find(key);
   return found == request_.metadata.end() ? std::string() : found->second;
@@ -146,7 +155,8 @@ std::vector<io::MegatronPart> ProbeInput::parts_of(const spec::TensorSpec& tenso
     return has(std::string(kParameter) + name.substr(prefix.size()));
   };
   io::MegatronForm form;
-  form.linear = tensor.layer >= 0 && spec::delta_net_of(spec::block_at(spec, tensor.layer)) != nullptr;
+  form.linear =
+      tensor.layer >= 0 && spec::delta_net_of(spec::block_at(spec, tensor.layer)) != nullptr;
   auto parts = io::megatron_parts(tensor, form);
   if (tensor.experts > 1 && !in_file(parts.front().name)) {
     form.grouped_experts = true;

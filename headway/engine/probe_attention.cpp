@@ -143,11 +143,8 @@ ProbeOutput probe_attention(const ProbeInput& input) {
   const at::Tensor result = unpacked_tokens(
       probed.module->forward({packed_TD, sequences, nullptr, &context}).out_TD, batch.count);
   out["out"] = result;
-  if (!input.has("cotangent")) return out;
-  const at::Tensor cotangent = input.tensor("cotangent");
-  if (cotangent.sizes() != result.sizes()) {
-    throw ShapeError("[probe] cotangent: allowed the shape of out");
-  }
+  const at::Tensor cotangent = input.cotangent(result);
+  if (!cotangent.defined()) return out;
   result.backward(cotangent);
   out["grad_in"] = hidden.grad();
   if (context.attention_bias.defined()) {

@@ -210,11 +210,8 @@ ProbeOutput probe_cross_attention(const ProbeInput& input) {
       packed_tokens(hidden), queries, module.context(context.states_SC, context.layout), mask);
   const at::Tensor result = unpacked_tokens(result_TD, hidden.size(1));
   out["out"] = result;
-  if (!input.has("cotangent")) return out;
-  const at::Tensor cotangent = input.tensor("cotangent");
-  if (cotangent.sizes() != result.sizes()) {
-    throw ShapeError("[probe] cotangent: allowed the shape of out");
-  }
+  const at::Tensor cotangent = input.cotangent(result);
+  if (!cotangent.defined()) return out;
   result.backward(cotangent);
   out["grad_in"] = hidden.grad();
   out["grad_in.key_value_states"] = states.grad();

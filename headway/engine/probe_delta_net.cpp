@@ -68,11 +68,8 @@ ProbeOutput probe_gated_delta_net(const ProbeInput& input) {
   const at::Tensor out_TD = mixer.forward({normed_TD, ops::equal_sequences(batch, length)}).out_TD;
   ProbeOutput out;
   out["out"] = out_TD.unflatten(0, {batch, length}).transpose(0, 1);
-  if (!input.has("cotangent")) return out;
-  const at::Tensor cotangent = input.tensor("cotangent");
-  if (cotangent.sizes() != out["out"].sizes()) {
-    throw ShapeError("[probe] cotangent: allowed the shape of out");
-  }
+  const at::Tensor cotangent = input.cotangent(out["out"]);
+  if (!cotangent.defined()) return out;
   out["out"].backward(cotangent);
   out["grad_in"] = hidden.grad();
   input.add_gradients(out, parameters, model, kMixer, kPrefix);

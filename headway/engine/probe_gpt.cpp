@@ -108,17 +108,14 @@ ProbeOutput probe_gpt(const ProbeInput& input) {
   ProbeOutput out;
   out["out"] = result;
   add_layers(out, model, hidden, ids_BS);
-  const at::Tensor mtp_loss =
-      add_mtp_losses(out, input, {model, config, sequences, &options.context, mtp_hidden, labels_BS});
+  const at::Tensor mtp_loss = add_mtp_losses(
+      out, input, {model, config, sequences, &options.context, mtp_hidden, labels_BS});
   if (!input.text("prefill").empty()) {
     input.refuse({"cu_seqlens", "attention_mask", "attention_bias"}, "not together with prefill");
     out["out_incremental"] = incremental_logits(input, model, ids_BS);
   }
-  if (!input.has("cotangent")) return out;
-  const at::Tensor cotangent = input.tensor("cotangent");
-  if (cotangent.sizes() != result.sizes()) {
-    throw ShapeError("[probe] cotangent: allowed the shape of out");
-  }
+  const at::Tensor cotangent = input.cotangent(result);
+  if (!cotangent.defined()) return out;
   at::Tensor loss = (result * cotangent).sum();
   for (const at::Tensor& more : {routing.take_loss(), mtp_loss}) {
     if (more.defined()) loss = loss + more;

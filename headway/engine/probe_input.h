@@ -28,6 +28,9 @@ class ProbeInput {
   bool has(const std::string& name) const { return request_.tensors.contains(name); }
   /// A tensor in the arithmetic's dtype if it is floating. CheckpointError when it is missing.
   at::Tensor tensor(const std::string& name) const;
+  /// The gradient of `result` to go back from; undefined when the file has none. Errors:
+  /// ShapeError.
+  at::Tensor cotangent(const at::Tensor& result) const;
   /// Metadata text; "" when absent.
   std::string text(const std::string& key) const;
   /// --config, else the metadata's config.

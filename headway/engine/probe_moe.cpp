@@ -9,6 +9,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "headway/base/error.h"
+#include "headway/engine/probe_attention.h"
 #include "headway/engine/probe_input.h"
 #include "headway/nn/moe.h"
 #include "headway/nn/routing_record.h"
@@ -21,20 +22,12 @@ constexpr const char* kMlpPrefix = "decoder.layers.0.mlp.";
 
 /// The smallest model that holds this mixture: Parameters are allocated for models.
 spec::ModelSpec around(const spec::MoeSpec& moe, int64_t hidden_size) {
-  spec::ModelSpec model;
-  model.hidden_size = hidden_size;
-  model.max_positions = 1;
-  model.embedding.vocab_size = 1;
-  model.head.tied = true;
-  spec::LayerSpec layer;
-  layer.block = "moe";
   spec::AttentionSpec attention;
   attention.num_heads = attention.num_kv_heads = 1;
   attention.head_dim = attention.v_head_dim = 1;
   attention.scale = 1.0;
-  layer.mixer = attention;
-  layer.mlp = moe;
-  model.layers.push_back(layer);
+  spec::ModelSpec model = model_around(attention, hidden_size);
+  model.layers.front().mlp = moe;
   return model;
 }
 
@@ -213,11 +206,8 @@ struct Pass {
 void differentiate(ProbeOutput& out, const ProbeInput& input, Setup& setup,
                    const std::function<Pass()>& run) {
   if (!input.has("cotangent")) return;
-  const at::Tensor cotangent = input.tensor("cotangent");
   const Pass pass = run();
-  if (cotangent.sizes() != pass.result.sizes()) {
-    throw ShapeError("[probe] cotangent: allowed the shape of out");
-  }
+  const at::Tensor cotangent = input.cotangent(pass.result);
   const at::Tensor main = (pass.result * cotangent).sum();
   (pass.loss.defined() ? main + pass.loss : main).backward();
   add_gradients(out, input, setup, "grad", "grad_in");

@@ -47,12 +47,11 @@ at::Tensor add_mtp_losses(ProbeOutput& out, const ProbeInput& input, const Probe
   const spec::MtpSpec& spec = mtp.model.mtp()->spec();
   const at::Tensor ids_BS = input.tensor("input_ids");
   const at::Tensor ids_T = ids_BS.flatten();
-  const at::Tensor labels_T = mtp.labels_BS.defined() ? mtp.labels_BS.flatten()
-                                                      : nn::shifted(ids_T, 1, mtp.sequences, 0);
+  const at::Tensor labels_T =
+      mtp.labels_BS.defined() ? mtp.labels_BS.flatten() : nn::shifted(ids_T, 1, mtp.sequences, 0);
   const at::Tensor mask_T = label_mask(input, mtp, ids_BS);
   const double scale = spec.loss_scale / static_cast<double>(spec.depths());
-  const auto outputs =
-      nn::run_mtp(mtp.model, mtp.hidden_TD, {ids_T, mtp.sequences, mtp.context});
+  const auto outputs = nn::run_mtp(mtp.model, mtp.hidden_TD, {ids_T, mtp.sequences, mtp.context});
   at::Tensor total;
   for (size_t k = 0; k < outputs.size(); ++k) {
     const auto depth = static_cast<int64_t>(k);

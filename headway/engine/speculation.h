@@ -24,10 +24,9 @@ struct TextTarget {
 /// accepted tokens once more, with the next guesses. So the tokens are those of plain decoding
 /// (docs/numerics.md, "What agrees only to a tolerance"). Guesses are drawn by the same keys from
 /// the depths' logits.
-/// Errors: ConfigError for a model without multi-token prediction; UnsupportedError for depths whose
-/// own layers cannot forget tokens.
-/// Source: Leviathan et al. 2023, with shared draws in place of rejection sampling.
-/// Test: tests/unit/engine/speculation_test.cpp
+/// Errors: ConfigError for a model without multi-token prediction; UnsupportedError for depths
+/// whose own layers cannot forget tokens. Source: Leviathan et al. 2023, with shared draws in place
+/// of rejection sampling. Test: tests/unit/engine/speculation_test.cpp
 GenerateResult speculate(nn::Transformer& model, const std::vector<int64_t>& prompt,
                          const GenerateOptions& options, const TextTarget& target);
 

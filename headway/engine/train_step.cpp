@@ -21,9 +21,9 @@ struct Divisors {
 };
 
 struct BatchLoss {
-  at::Tensor loss;                 // with z-loss and what further depths add
-  double cross_entropy = 0.0;      // of the stack alone
-  std::vector<double> mtp;         // by depth
+  at::Tensor loss;             // with z-loss and what further depths add
+  double cross_entropy = 0.0;  // of the stack alone
+  std::vector<double> mtp;     // by depth
 };
 
 BatchLoss batch_loss(nn::Transformer& model, const data::Batch& batch, double z_loss,

@@ -11,11 +11,10 @@ Mtp::Mtp(const spec::ModelSpec& spec, const ParameterScope& root, const RotaryOf
   for (int64_t set = 0; set < spec_.weight_sets(); ++set) {
     const ParameterScope scope = layers.child(std::to_string(set));
     const spec::LayerSpec& layer = spec_.layers[static_cast<size_t>(set)];
-    weights_.push_back({make_norm(spec_.embedding_norm, scope, "embedding_norm"),
-                        make_norm(spec_.hidden_norm, scope, "hidden_norm"),
-                        Linear(scope.child("proj")),
-                        make_norm(spec_.final_norm, scope, "final_norm"),
-                        scope.take_optional("head.weight")});
+    weights_.push_back(
+        {make_norm(spec_.embedding_norm, scope, "embedding_norm"),
+         make_norm(spec_.hidden_norm, scope, "hidden_norm"), Linear(scope.child("proj")),
+         make_norm(spec_.final_norm, scope, "final_norm"), scope.take_optional("head.weight")});
     blocks_.emplace_back(layer, scope.child("block"), rotary(layer));
   }
 }

@@ -11,8 +11,8 @@
 
 namespace headway::nn {
 
-/// One logit a head [H]: `sinks` of the scope where they are learnt, zeros for off-by-one; undefined
-/// without.
+/// One logit a head [H]: `sinks` of the scope where they are learnt, zeros for off-by-one;
+/// undefined without.
 at::Tensor take_sinks(spec::SinkKind kind, int64_t num_heads, const ParameterScope& scope);
 
 }  // namespace headway::nn

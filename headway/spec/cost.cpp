@@ -80,8 +80,7 @@ void add_mixer(const LayerSpec& layer, const CostOptions& options, Cost& cost) {
   std::visit([&](const auto& mixer) { add_mixer(mixer, options, cost); }, layer.mixer);
 }
 
-Cost mtp_cost(const ModelSpec& spec, int64_t depth, const CostOptions& options,
-              double head_flops) {
+Cost mtp_cost(const ModelSpec& spec, int64_t depth, const CostOptions& options, double head_flops) {
   const MtpSpec& mtp = *spec.mtp;
   const int64_t set = depth % mtp.weight_sets();
   std::vector<TensorSpec> held;

@@ -149,7 +149,8 @@ std::optional<MtpSpec> mtp_of(const MegatronConfig& config) {
   const int64_t depths = config.mtp_num_layers.value_or(0);
   if (depths == 0) return std::nullopt;
   MtpSpec mtp;
-  for (int64_t k = 1; k <= depths; ++k) mtp.layers.push_back(layer_of(config, config.num_layers + k));
+  for (int64_t k = 1; k <= depths; ++k)
+    mtp.layers.push_back(layer_of(config, config.num_layers + k));
   mtp.embedding_norm = mtp.hidden_norm = mtp.final_norm = norm_of(config);
   mtp.shared_weights = config.mtp_use_repeated_layer;
   mtp.detach = config.mtp_detach_heads;
@@ -196,7 +197,8 @@ std::optional<std::array<int64_t, 2>> layer_window(const MegatronConfig& config,
   if (skip.is_number_integer()) {
     // Multi-token prediction counts its layers from 1 again.
     const int64_t stack = config.num_layers;
-    windowed = (layer_number > stack ? layer_number - stack : layer_number) % skip.get<int64_t>() != 0;
+    windowed =
+        (layer_number > stack ? layer_number - stack : layer_number) % skip.get<int64_t>() != 0;
   }
   if (skip.is_array()) {
     const auto last = static_cast<int64_t>(skip.size()) - 1;

@@ -26,8 +26,9 @@ MegatronConfig read_megatron(const Json& arguments, const std::string& path = "m
 /// Window (left, right) of a layer, -1 unbounded; none where the layer sees everything. A layer is
 /// windowed iff window_size is set and skip_freq is none, an integer that does not divide
 /// `layer_number`, or a list with a true entry for it. Numbers behind the stack are the depths of
-/// multi-token prediction, which an integer counts from 1 and a list may leave to its last entry. Units: tokens beside the query itself;
-/// layer_number counts from 1. Source: Megatron-Core is_layer_window_attention.
+/// multi-token prediction, which an integer counts from 1 and a list may leave to its last entry.
+/// Units: tokens beside the query itself; layer_number counts from 1. Source: Megatron-Core
+/// is_layer_window_attention.
 std::optional<std::array<int64_t, 2>> layer_window(const MegatronConfig& config,
                                                    int64_t layer_number);
 
@@ -47,8 +48,8 @@ enum class MegatronMask {
 bool is_causal(MegatronMask mask);
 
 /// Whether no_rope_freq leaves layer `layer_number` (from 1) without rotary positions: an integer N
-/// means N, 2N, …; a list holds 1 for such layers. Depths of multi-token prediction are left without
-/// only by a list that reaches them.
+/// means N, 2N, …; a list holds 1 for such layers. Depths of multi-token prediction are left
+/// without only by a list that reaches them.
 bool layer_skips_rope(const MegatronConfig& config, int64_t layer_number);
 
 /// Self-attention of layer `layer_number` (from 1), which is causal: of a window only the left

@@ -41,11 +41,10 @@ std::vector<Rule> with_mtp_scope(const spec::ModelSpec& spec, const std::vector<
   }
   const auto index = static_cast<int64_t>(spec.layers.size());
   const std::string scope = "model.layers." + std::to_string(index) + ".";
-  std::vector<Rule> all = {
-      MapRule{{scope + "enorm.weight"}, {"mtp.pre_fc_norm_embedding.weight"}},
-      MapRule{{scope + "hnorm.weight"}, {"mtp.pre_fc_norm_hidden.weight"}},
-      MapRule{{scope + "eh_proj.weight"}, {"mtp.fc.weight"}},
-      MapRule{{scope + "shared_head.norm.weight"}, {"mtp.norm.weight"}}};
+  std::vector<Rule> all = {MapRule{{scope + "enorm.weight"}, {"mtp.pre_fc_norm_embedding.weight"}},
+                           MapRule{{scope + "hnorm.weight"}, {"mtp.pre_fc_norm_hidden.weight"}},
+                           MapRule{{scope + "eh_proj.weight"}, {"mtp.fc.weight"}},
+                           MapRule{{scope + "shared_head.norm.weight"}, {"mtp.norm.weight"}}};
   for (const Rule& rule : rules) {
     const auto* map = std::get_if<MapRule>(&rule);
     if (map != nullptr && map->native.front().starts_with(kAnyLayer)) {

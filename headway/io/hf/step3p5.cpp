@@ -273,8 +273,9 @@ std::vector<Rule> rules(const spec::ModelSpec&) {
 }  // namespace
 
 const Family& step3p5_family() {
-  static const Family kFamily{"step3p5", "Step3p5ForCausalLM", step3p5::read, inexpressible, write,
-                              rules,     {.experts = true, .mtp = true}};
+  static const Family kFamily{
+      "step3p5", "Step3p5ForCausalLM",          step3p5::read, inexpressible, write,
+      rules,     {.experts = true, .mtp = true}};
   return kFamily;
 }
 

@@ -29,8 +29,8 @@ struct Frame {
 /// See Family::read.
 spec::ModelSpec read(ConfigReader& config);
 
-/// The mixture of every layer, next-token layers included, that has one: moe_layers_enum or mlp_layer_types, and the router,
-/// expert and shared-expert keys.
+/// The mixture of every layer, next-token layers included, that has one: moe_layers_enum or
+/// mlp_layer_types, and the router, expert and shared-expert keys.
 std::vector<std::optional<spec::MoeSpec>> read_moe(ConfigReader& config, const Frame& frame);
 
 /// UnsupportedError when the config asks for what this build has no layers for: sinks.

@@ -46,8 +46,8 @@ void add_mtp_types(ConfigReader& config, Frame& frame) {
   if (further) {
     frame.types.insert(frame.types.end(), further->begin(), further->end());
   } else {
-    config.problem("mtp_layer_types", fmt::format("a list of {} (one per next-token layer)",
-                                                  frame.extra));
+    config.problem("mtp_layer_types",
+                   fmt::format("a list of {} (one per next-token layer)", frame.extra));
   }
   frame.types.resize(frame.total(), kSliding);
 }
@@ -164,8 +164,7 @@ std::vector<double> read_per_type(ConfigReader& config, const char* key, const F
 /// rope_theta, partial_rotary_factors and rope_scaling with yarn_only_types.
 Ropes read_published_ropes(ConfigReader& config, const Frame& frame, const RopeDefaults& defaults) {
   const auto bases = read_per_type(config, "rope_theta", frame, defaults.base);
-  const auto fractions =
-      read_per_type(config, "partial_rotary_factors", frame, defaults.fraction);
+  const auto fractions = read_per_type(config, "partial_rotary_factors", frame, defaults.fraction);
   std::optional<spec::RopeSpec> scaled;
   if (auto scaling = config.object("rope_scaling")) scaled = read_rope(*scaling, defaults);
   const auto only = config.texts("yarn_only_types").value_or(std::vector<std::string>{});

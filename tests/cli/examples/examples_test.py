@@ -102,7 +102,7 @@ class Examples(unittest.TestCase):
         self.assertGreater(line["auxiliary_loss"], 0)
 
     def test_drafts(self):
-        """The example of multi-token prediction learns at every depth; its drafts change nothing."""
+        """The example of multi-token prediction learns at every depth; drafts change nothing."""
         run = self.folder / "drafts"
         headway("train", SOURCE / "examples" / "mtp.yaml", *self.overrides(run), "train.steps=60",
                 "train.batch_tokens=512", "train.micro_batch_tokens=512",

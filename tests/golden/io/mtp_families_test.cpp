@@ -102,8 +102,8 @@ TEST(MtpFolders, PromisedLayersWithoutTensorsAreNone) {
   const at::Tensor norm = tensors.at("model.norm.weight");
   tensors["model.layers.5.enorm.weight"] = norm;
   write_safetensors(temp / "in/model.safetensors", tensors);
-  const std::string text = testing_support::message_of<CheckpointError>(
-      [&] { convert(temp / "in", temp / "out", {}); });
+  const std::string text =
+      testing_support::message_of<CheckpointError>([&] { convert(temp / "in", temp / "out", {}); });
   EXPECT_NE(text.find("model.layers.5.transformer.shared_head.norm.weight"), std::string::npos)
       << text;
 }

@@ -85,9 +85,8 @@ std::vector<Case> cases() {
                            "window_skip_win",    "yarn"}) {
     all.push_back({"self_attention", std::string("attn_") + name});
   }
-  for (const char* name :
-       {"rotary_base_per_layer", "scalar_base", "base_per_layer_partial_gate", "no_rope_freq",
-        "mtp"}) {
+  for (const char* name : {"rotary_base_per_layer", "scalar_base", "base_per_layer_partial_gate",
+                           "no_rope_freq", "mtp"}) {
     all.push_back({"gpt_model", std::string("gpt_") + name});
   }
   for (const char* name : {"gdn_basic", "gdn_conv_bias", "gdn_two_chunks"}) {

@@ -1,4 +1,5 @@
-// Training with multi-token prediction: losses by depth, cuts into micro-batches, metrics, resuming.
+// Training with multi-token prediction: losses by depth, cuts into micro-batches, metrics,
+// resuming.
 #include <fstream>
 #include <sstream>
 
@@ -64,7 +65,8 @@ std::string read_all(const fs::path& path) {
 TEST(MtpTraining, RunsReportEveryDepthAndResumeBitForBit) {
   const testing_support::TempFolder folder;
   std::ofstream text(folder.path() / "text.txt");
-  for (int i = 0; i < 400; ++i) text << "int f" << i % 17 << "(int x) { return x + " << i << "; }\n";
+  for (int i = 0; i < 400; ++i)
+    text << "int f" << i % 17 << "(int x) { return x + " << i << "; }\n";
   text.close();
   const auto run = [&](const std::string& output) {
     const std::string document =

@@ -63,11 +63,10 @@ TEST(Speculation, TokensAreThoseOfPlainDecoding) {
     spec.mtp->hidden = hidden;
     nn::Transformer model = make(spec);
     const Generator generator(model, nullptr);
-    for (const double temperature : {0.0, 0.7, 1.5}) {
-      const auto plain = generator.run(kPrompt, options_of(temperature, 60, 0)).token_ids;
-      for (const int64_t drafts : {1, 2, 3, 7}) {
-        const GenerateResult result =
-            generator.run(kPrompt, options_of(temperature, 60, drafts));
+    for (const double temperature : {0.0, 1.2}) {
+      const auto plain = generator.run(kPrompt, options_of(temperature, 24, 0)).token_ids;
+      for (const int64_t drafts : {1, 2, 5}) {
+        const GenerateResult result = generator.run(kPrompt, options_of(temperature, 24, drafts));
         EXPECT_EQ(result.token_ids, plain) << temperature << " " << drafts;
         EXPECT_GT(result.drafts.drafted, 0);
       }
@@ -86,17 +85,16 @@ TEST(Speculation, RecurrentLayersGoBack) {
   nn::Transformer model = make(spec);
   const Generator generator(model, nullptr);
   for (const double temperature : {0.0, 1.0}) {
-    const auto plain = generator.run(kPrompt, options_of(temperature, 60, 0)).token_ids;
-    for (const int64_t drafts : {1, 2, 4}) {
-      EXPECT_EQ(generator.run(kPrompt, options_of(temperature, 60, drafts)).token_ids, plain);
+    const auto plain = generator.run(kPrompt, options_of(temperature, 24, 0)).token_ids;
+    for (const int64_t drafts : {1, 3}) {
+      EXPECT_EQ(generator.run(kPrompt, options_of(temperature, 24, drafts)).token_ids, plain);
     }
   }
   spec.mtp->layers = {spec.layers.front()};
   ASSERT_EQ(spec::attention_of(spec.layers.front()), nullptr);
   nn::Transformer recurrent = make(spec);
-  EXPECT_THAT(message_of<UnsupportedError>([&] {
-                Generator(recurrent, nullptr).run(kPrompt, options_of(0, 5, 1));
-              }),
+  EXPECT_THAT(message_of<UnsupportedError>(
+                  [&] { Generator(recurrent, nullptr).run(kPrompt, options_of(0, 5, 1)); }),
               testing::HasSubstr("keeps a state that cannot forget tokens"));
 }
 
@@ -119,13 +117,12 @@ TEST(Speculation, EndsWherePlainDecodingEnds) {
   nn::Transformer model = predictable();
   const Generator generator(model, nullptr);
   const auto plain = generator.run(kPrompt, options_of(0.9, 40, 0)).token_ids;
-  for (int64_t count = 0; count < 12; ++count) {
+  for (const int64_t count : {0, 1, 2, 3, 6}) {
     const GenerateResult result = generator.run(kPrompt, options_of(0.9, count, 3));
-    EXPECT_EQ(result.token_ids,
-              std::vector<int64_t>(plain.begin(), plain.begin() + 8 + count));
+    EXPECT_EQ(result.token_ids, std::vector<int64_t>(plain.begin(), plain.begin() + 8 + count));
     EXPECT_EQ(result.finish, FinishReason::kLength);
   }
-  for (size_t at = 8; at < 30; ++at) {
+  for (size_t at = 8; at < 14; ++at) {
     GenerateOptions options = options_of(0.9, 40, 0);
     options.stop_ids = {plain[at]};
     const GenerateResult want = generator.run(kPrompt, options);
@@ -155,8 +152,7 @@ TEST(Drafter, GuessesAreThoseOfWholePasses) {
   const Drafter::Pick greedy = [](const at::Tensor& logits, const std::vector<int64_t>&) {
     return logits.argmax().item<int64_t>();
   };
-  const std::vector<int64_t> tokens =
-      test::to_integers(test::integer_tensor({40}, 0, 29, 5));
+  const std::vector<int64_t> tokens = test::to_integers(test::integer_tensor({40}, 0, 29, 5));
   int64_t read = 0;
   for (const int64_t step : {1, 1, 3, 1, 12, 2, 4, 1, 1, 6}) {
     const at::Tensor ids = at::tensor(tokens, at::kLong);
@@ -172,7 +168,8 @@ TEST(Drafter, GuessesAreThoseOfWholePasses) {
     std::vector<int64_t> extended = known;
     at::Tensor h = hidden;
     for (size_t k = 0; k < guesses.size(); ++k) {
-      const at::Tensor ahead = at::tensor(extended, at::kLong).narrow(0, static_cast<int64_t>(k) + 1, read);
+      const at::Tensor ahead =
+          at::tensor(extended, at::kLong).narrow(0, static_cast<int64_t>(k) + 1, read);
       const auto depth = static_cast<int64_t>(k);
       const at::Tensor embedding = model.embed(ahead);
       const nn::MtpOutput out = model.mtp()->forward(depth, {embedding, h, whole});

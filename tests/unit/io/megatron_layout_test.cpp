@@ -122,8 +122,11 @@ TEST(MegatronLayout, EveryParameterOfADenseGptHasAName) {
 }
 
 TEST(MegatronLayout, OnlyFusedProjectionsAreInterleaved) {
-  const Json arguments = {{"num_layers", 2},          {"hidden_size", 8},   {"vocab_size", 5},
-                          {"num_attention_heads", 2}, {"mtp_num_layers", 2}};
+  const Json arguments = {{"num_layers", 2},
+                          {"hidden_size", 8},
+                          {"vocab_size", 5},
+                          {"num_attention_heads", 2},
+                          {"mtp_num_layers", 2}};
   const spec::ModelSpec model = spec::from_megatron(arguments);
   EXPECT_EQ(interleaved_attention(model, "layers.1.mixer.qkv.bias"),
             spec::attention_of(model.layers[1]));

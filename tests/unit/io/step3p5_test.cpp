@@ -230,8 +230,7 @@ TEST(Step3p5, NextTokenLayersReadTheResidualStreamAndHaveHeads) {
   EXPECT_EQ(written["num_nextn_predict_layers"], 2);
   EXPECT_EQ(written["layer_types"], config["layer_types"]);
   EXPECT_EQ(written["rope_theta"].size(), 6u);
-  EXPECT_EQ(canonical_spec(read_spec(written)),
-            canonical_spec(spec));
+  EXPECT_EQ(canonical_spec(read_spec(written)), canonical_spec(spec));
   config["rope_theta"].push_back(1.0);
   EXPECT_THAT(config_error(config), HasSubstr("a list of 4 or 6"));
 }

@@ -1,10 +1,10 @@
 // The cache grows on full layers and stays bounded on windowed ones.
 #include "headway/nn/layer_state.h"
 
+#include <algorithm>
+
 #include <ATen/Functions.h>
 #include <gtest/gtest.h>
-
-#include <algorithm>
 
 #include "headway/base/error.h"
 

@@ -1,12 +1,11 @@
 // Multi-token prediction against the formula written out with other means, and what its losses see.
-#include "headway/nn/mtp_loss.h"
-
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "headway/base/error.h"
+#include "headway/nn/mtp_loss.h"
 
 #include "tests/support/message_of.h"
 #include "tests/support/tensors.h"
@@ -72,13 +71,12 @@ TEST(Mtp, FollowsTheFormulaDepthByDepth) {
     };
     for (int64_t k = 0; k < 2; ++k) {
       const std::string scope = "mtp.layers." + std::to_string(k) + ".";
-      const at::Tensor ahead =
-          model.parameters().get("embedding.weight").index_select(0, shifted(ids, k + 1, sequences, 0));
-      const at::Tensor joined = at::cat({norm(ahead, scope + "embedding_norm.weight"),
-                                         norm(h, scope + "hidden_norm.weight")},
-                                        1);
-      ResidualStream stream(
-          at::matmul(joined, model.parameters().get(scope + "proj.weight").t()));
+      const at::Tensor ahead = model.parameters()
+                                   .get("embedding.weight")
+                                   .index_select(0, shifted(ids, k + 1, sequences, 0));
+      const at::Tensor joined = at::cat(
+          {norm(ahead, scope + "embedding_norm.weight"), norm(h, scope + "hidden_norm.weight")}, 1);
+      ResidualStream stream(at::matmul(joined, model.parameters().get(scope + "proj.weight").t()));
       model.block_at(static_cast<int64_t>(spec.layers.size()) + k)
           .forward(stream, {sequences, nullptr, nullptr, 0});
       const at::Tensor residual = stream.value();
@@ -125,7 +123,8 @@ TEST(Mtp, PackedDocumentsAreSeparateDocuments) {
       const auto sequences = ops::packed_sequences(cu);
       const Ran ran = run(model, ids.narrow(0, first, count), sequences);
       const std::vector<int64_t> ones{1, 1};
-      mtp_loss(model, ran.outputs, labels.narrow(0, first, count), sequences, ones).total.backward();
+      mtp_loss(model, ran.outputs, labels.narrow(0, first, count), sequences, ones)
+          .total.backward();
     }
     std::vector<at::Tensor> result;
     for (const at::Tensor& tensor : model.parameters().tensors()) result.push_back(tensor.grad());
@@ -172,15 +171,16 @@ TEST(Mtp, SharedWeightsAreOneSetForAllDepths) {
   for (const spec::TensorSpec& tensor : own.parameters().specs()) {
     const std::string scope = "mtp.layers.1.";
     if (!tensor.name.starts_with(scope)) continue;
-    own.parameters().get(tensor.name)
+    own.parameters()
+        .get(tensor.name)
         .copy_(shared.parameters().get("mtp.layers.0." + tensor.name.substr(scope.size())));
   }
   const at::Tensor ids = random_ids(9);
   const auto sequences = ops::equal_sequences(1, 9);
   const Ran a = run(own, ids, sequences), b = run(shared, ids, sequences);
   EXPECT_TRUE(test::close(a.outputs[1].normed_TD, b.outputs[1].normed_TD, 1e-12));
-  const std::string text = testing_support::message_of<UnsupportedError>(
-      [&] { shared.set_delay_wgrad(true); });
+  const std::string text =
+      testing_support::message_of<UnsupportedError>([&] { shared.set_delay_wgrad(true); });
   EXPECT_NE(text.find("mtp.shared_weights = false"), std::string::npos) << text;
   own.set_delay_wgrad(true);
 }

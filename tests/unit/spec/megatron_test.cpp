@@ -255,9 +255,9 @@ TEST(Megatron, BasesCountMtpLayers) {
               HasSubstr("rotary_base_per_layer length (7) must equal num_layers (6)"));
   EXPECT_THAT(error_of<ConfigError>({{"rotary_base_per_layer", five}, {"mtp_num_layers", 1}}),
               HasSubstr("rotary_base_per_layer length (5) must equal num_layers (7)"));
-  EXPECT_EQ(attention_of(from_megatron(arguments({{"rotary_base_per_layer", seven},
-                                                  {"mtp_num_layers", 1}}))
-                             .mtp->layers[0])
+  EXPECT_EQ(attention_of(
+                from_megatron(arguments({{"rotary_base_per_layer", seven}, {"mtp_num_layers", 1}}))
+                    .mtp->layers[0])
                 ->rope->base,
             1e6);
 }

@@ -27,8 +27,8 @@ TEST(MtpSpec, ABlockForEveryDepth) {
   EXPECT_EQ(spec.mtp->hidden, MtpHidden::kNormed);
   EXPECT_EQ(spec.mtp->embedding_norm, spec.head.final_norm);
   EXPECT_EQ(spec.mtp->loss_scale, 0.1);
-  const ModelSpec global =
-      mixed_spec({"model.mtp.block=global", "model.mtp.hidden=residual", "model.mtp.own_head=true"});
+  const ModelSpec global = mixed_spec(
+      {"model.mtp.block=global", "model.mtp.hidden=residual", "model.mtp.own_head=true"});
   EXPECT_EQ(global.mtp->depths(), 1);
   EXPECT_EQ(global.mtp->layers[0], spec.layers[0]);
   EXPECT_EQ(global.mtp->hidden, MtpHidden::kResidual);
@@ -40,10 +40,12 @@ TEST(MtpSpec, BasesFollowThoseOfTheStack) {
   const ModelSpec spec = mixed_spec({"model.mtp=2", bases});
   EXPECT_EQ(attention_of(spec.layers[5])->rope->base, 6e4);
   EXPECT_EQ(attention_of(spec.mtp->layers[1])->rope->base, 8e4);
-  EXPECT_THAT(message_of<ConfigError>([&] { mixed_spec({"model.mtp=1", bases}); }),
+  EXPECT_THAT(message_of<ConfigError>([&] {
+                mixed_spec({"model.mtp=1", bases});
+              }),
               HasSubstr("rotary_base_per_layer length (8) must equal num_layers (7)"));
   EXPECT_THAT(message_of<ConfigError>([&] {
-                mixed_spec({"model.mtp=2", "model.mtp.shared_weights=true", bases});
+                mixed_spec({"model.mtp.depths=2", "model.mtp.shared_weights=true", bases});
               }),
               HasSubstr("model.mtp.layers[1]: differs from layers[0]"));
 }
@@ -70,14 +72,14 @@ TEST(MtpSpec, TensorsStandBehindTheStack) {
     ours.push_back(tensor.name);
     for (const RowSegment& segment : tensor.segments) disk.push_back(segment.disk_name);
   }
-  EXPECT_THAT(ours,
-              ElementsAre("mtp.layers.1.embedding_norm.weight", "mtp.layers.1.hidden_norm.weight",
-                          "mtp.layers.1.proj.weight", "mtp.layers.1.block.pre_mixer_norm.weight",
-                          "mtp.layers.1.block.mixer.qkv.weight",
-                          "mtp.layers.1.block.mixer.out.weight",
-                          "mtp.layers.1.block.pre_mlp_norm.weight",
-                          "mtp.layers.1.block.mlp.up.weight", "mtp.layers.1.block.mlp.down.weight",
-                          "mtp.layers.1.final_norm.weight", "mtp.layers.1.head.weight"));
+  EXPECT_THAT(
+      ours,
+      ElementsAre("mtp.layers.1.embedding_norm.weight", "mtp.layers.1.hidden_norm.weight",
+                  "mtp.layers.1.proj.weight", "mtp.layers.1.block.pre_mixer_norm.weight",
+                  "mtp.layers.1.block.mixer.qkv.weight", "mtp.layers.1.block.mixer.out.weight",
+                  "mtp.layers.1.block.pre_mlp_norm.weight", "mtp.layers.1.block.mlp.up.weight",
+                  "mtp.layers.1.block.mlp.down.weight", "mtp.layers.1.final_norm.weight",
+                  "mtp.layers.1.head.weight"));
   const std::string scope = "model.layers.7.";
   EXPECT_EQ(disk[0], scope + "enorm.weight");
   EXPECT_EQ(disk[2], scope + "eh_proj.weight");
@@ -121,9 +123,9 @@ TEST(MtpSpec, DescriptionShowsTheDepths) {
 }
 
 Json arguments(const Json& changes) {
-  Json json = {{"num_layers", 4},   {"hidden_size", 32},   {"num_attention_heads", 4},
-               {"vocab_size", 50},  {"kv_channels", 8},    {"normalization", "RMSNorm"},
-               {"swiglu", true},    {"mtp_num_layers", 2}, {"add_bias_linear", false}};
+  Json json = {{"num_layers", 4},  {"hidden_size", 32},   {"num_attention_heads", 4},
+               {"vocab_size", 50}, {"kv_channels", 8},    {"normalization", "RMSNorm"},
+               {"swiglu", true},   {"mtp_num_layers", 2}, {"add_bias_linear", false}};
   json.update(changes);
   return json;
 }
@@ -134,12 +136,12 @@ TEST(MegatronMtp, RepeatsTheLastLayerWithEntriesOfItsOwn) {
   EXPECT_EQ(plain.mtp->layers[1], plain.layers[3]);
   EXPECT_EQ(plain.mtp->loss_scale, 0.3);
   EXPECT_FALSE(plain.mtp->own_head || plain.mtp->detach || plain.mtp->shared_weights);
-  const ModelSpec other = from_megatron(
-      arguments({{"rotary_base_per_layer", {1e4, 1e4, 1e4, 1e4, 2e4, 3e4}},
-                 {"mtp_detach_heads", true},
-                 {"no_rope_freq", 2},
-                 {"window_size", {4, 0}},
-                 {"window_attn_skip_freq", {1, 1, 1, 1, 0, 1}}}));
+  const ModelSpec other =
+      from_megatron(arguments({{"rotary_base_per_layer", {1e4, 1e4, 1e4, 1e4, 2e4, 3e4}},
+                               {"mtp_detach_heads", true},
+                               {"no_rope_freq", 2},
+                               {"window_size", {4, 0}},
+                               {"window_attn_skip_freq", {1, 1, 1, 1, 0, 1}}}));
   EXPECT_TRUE(other.mtp->detach);
   const AttentionSpec* first = attention_of(other.mtp->layers[0]);
   const AttentionSpec* second = attention_of(other.mtp->layers[1]);
