@@ -43,7 +43,7 @@ class Chat {
       : options_(options),
         generator_(*loaded.model, loaded.tokenizer.require()),
         conversation_(loaded.checkpoint.spec),
-        writer_(loaded, options.model.model, options.chat_template),
+        writer_(loaded, options.chat_template),
         generate_(options.generate),
         out_is_terminal_(::isatty(STDOUT_FILENO) != 0),
         interrupted_(interrupt_flag()) {
@@ -130,7 +130,7 @@ class Chat {
   const Options& options_;
   engine::Generator generator_;
   engine::Conversation conversation_;
-  ChatWriter writer_;
+  ChatPrompt writer_;
   engine::GenerateOptions generate_;
   bool out_is_terminal_;
   std::atomic<bool>& interrupted_;

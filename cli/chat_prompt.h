@@ -6,8 +6,7 @@
 #include <vector>
 
 #include "headway/engine/loaded_model.h"
-#include "headway/text/chat_format.h"
-#include "headway/text/chat_template.h"
+#include "headway/text/chat_writer.h"
 
 namespace headway::cli {
 
@@ -18,20 +17,22 @@ text::ChatRequest read_chat_file(const std::string& path);
 
 /// Writes chats as the model folder says, or as --chat-template says instead: a FILE.jinja, or the
 /// name of one of the folder's templates.
-class ChatWriter {
+class ChatPrompt {
  public:
-  ChatWriter(const engine::LoadedModel& loaded, const std::string& model_folder,
-             std::string chosen_template);
+  ChatPrompt(const engine::LoadedModel& loaded, const std::string& chosen_template)
+      : loaded_(loaded), writer_(text::find_chat_format(loaded.text_folder), chosen_template) {}
 
-  /// The text of the chat: special tokens of the folder are variables unless the request has them.
-  std::string render(const text::ChatRequest& request);
-  std::vector<std::int64_t> encode(const std::string& text) const;
+  std::string render(const text::ChatRequest& request) const {
+    return writer_.render(request).text;
+  }
+  /// The template writes special tokens itself; a second BOS would be wrong.
+  std::vector<std::int64_t> encode(const std::string& text) const {
+    return loaded_.tokenizer.require()->encode(text, false);
+  }
 
  private:
   const engine::LoadedModel& loaded_;
-  text::ChatFormat format_;
-  std::string chosen_;
-  std::optional<text::ChatTemplate> parsed_;
+  text::ChatWriter writer_;
 };
 
 }  // namespace headway::cli

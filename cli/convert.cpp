@@ -1,11 +1,13 @@
 // `headway convert`: a checkpoint from one family's layout to another's.
+#include "headway/io/convert.h"
+
 #include <cstdio>
 #include <memory>
 
-#include "cli/command.h"
 #include "headway/base/text_util.h"
 #include "headway/engine/loaded_model.h"
-#include "headway/io/convert.h"
+
+#include "cli/command.h"
 
 namespace headway::cli {
 namespace {
@@ -13,11 +15,15 @@ namespace {
 struct Options {
   std::string source;
   std::string target;
+  std::string adapter;
   io::ConvertOptions convert;
   bool json = false;
 };
 
-void run(const Options& options) {
+void run(Options& options) {
+  if (!options.adapter.empty()) {
+    options.convert.adapter = engine::find_model_folder(options.adapter);
+  }
   const io::ConvertReport report =
       io::convert(engine::find_model_folder(options.source), options.target, options.convert);
   if (options.json) {
@@ -45,14 +51,17 @@ void add_convert(CLI::App& app) {
       ->required();
   command->add_option("--to", options->convert.to,
                       "Family: headway, llama, mistral, qwen3, step3p5");
+  command->add_option("--adapter", options->adapter,
+                      "Adapter in PEFT's format to merge: a folder, or a run that trained one");
   command->add_flag("--verify", options->convert.verify,
                     "Read back what was written and compare every byte");
   command
       ->add_option("--allow-missing", options->convert.account.allow_missing,
                    "Globs of tensors that may be missing")
       ->delimiter(',');
-  command->add_option("--allow-unexpected", options->convert.account.allow_unexpected,
-                      "Globs of tensors that may be left out")
+  command
+      ->add_option("--allow-unexpected", options->convert.account.allow_unexpected,
+                   "Globs of tensors that may be left out")
       ->delimiter(',');
   command->add_flag("--untie", options->convert.untie,
                     "Keep a head that differs from the tied embedding");

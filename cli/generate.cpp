@@ -153,7 +153,7 @@ void generate_many(const engine::LoadedModel& loaded, const Options& options) {
 std::vector<int64_t> prompt_ids(const engine::LoadedModel& loaded, const Options& options) {
   if (!options.token_ids.empty()) return parse_token_ids(options.token_ids);
   if (options.chat.empty()) return encode(loaded, options.prompt);
-  ChatWriter writer(loaded, options.model.model, options.chat_template);
+  const ChatPrompt writer(loaded, options.chat_template);
   return writer.encode(writer.render(read_chat_file(options.chat)));
 }
 

@@ -13,6 +13,8 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       .add_option("--model", options.model,
                   "Model folder: a checkpoint, an imported folder, or a run")
       ->required();
+  command.add_option("--adapter", options.adapter,
+                     "Adapter in PEFT's format to merge: a folder, or a run that trained one");
   command.add_option("--dtype", options.dtype, "float32 | float64 | bfloat16")
       ->capture_default_str();
   command.add_option("--device", options.device, "cpu | cuda")->capture_default_str();
@@ -31,8 +33,10 @@ engine::LoadedModel load(const ModelOptions& options) {
     throw ConfigError("[--device] value = '" + options.device + "', allowed " +
                       enum_allowed<config::Device>());
   }
+  std::optional<std::filesystem::path> adapter;
+  if (!options.adapter.empty()) adapter = options.adapter;
   return engine::load_model(options.model, parse_dtype(options.dtype),
-                            engine::resolve_device(*device));
+                            engine::resolve_device(*device), adapter);
 }
 
 }  // namespace headway::cli

@@ -2,9 +2,9 @@
 // Not for: run files.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include <string>
+
+#include <CLI/CLI.hpp>
 
 #include "headway/engine/loaded_model.h"
 
@@ -12,6 +12,7 @@ namespace headway::cli {
 
 struct ModelOptions {
   std::string model;
+  std::string adapter;
   std::string dtype = "float32";
   std::string device = "cpu";
 };

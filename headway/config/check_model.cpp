@@ -63,6 +63,9 @@ class ModelChecker {
       : model_(model), path_(std::move(path)), problems_(problems) {}
 
   void run() {
+    if (model_.adapter && !model_.hf) {
+      problems_.add(at("adapter"), "not allowed without hf: it stands beside weights that exist");
+    }
     const bool elsewhere = model_.hf.has_value() || !model_.megatron.is_null();
     if (elsewhere) {
       check_front_door();

@@ -50,6 +50,7 @@ class RunChecker {
     check_tokens();
     check_schedule();
     check_recompute();
+    check_fine_tuning();
   }
 
  private:
@@ -108,6 +109,22 @@ class RunChecker {
       problems_.add_value(decay, std::to_string(*schedule.decay_steps),
                           fmt::format("at most steps - warmup_steps (= {})",
                                       run_.train.steps - schedule.warmup_steps));
+    }
+  }
+
+  void check_fine_tuning() {
+    if (run_.data.chat && run_.data.cross_document && sound("data.cross_document")) {
+      problems_.add_value("data.cross_document", "true",
+                          "false with data.chat: a conversation sees no other one");
+    }
+    if (!run_.model.adapter) return;
+    if (run_.train.qk_clip && sound("train.qk_clip")) {
+      problems_.add("train.qk_clip",
+                    "not allowed with model.adapter: it shrinks weights, which are frozen");
+    }
+    if (run_.train.delay_wgrad && sound("train.delay_wgrad")) {
+      problems_.add_value("train.delay_wgrad", "true",
+                          "false with model.adapter: no weight gradient is left to wait");
     }
   }
 

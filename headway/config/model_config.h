@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "headway/base/json.h"
+#include "headway/config/adapter_config.h"
 #include "headway/config/gated_delta_net_config.h"
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
@@ -153,8 +154,9 @@ struct ModelConfig {
   ScaleRounding embedding_scale_rounding = ScaleRounding::kExact;
   std::optional<double> final_softcap;
   InitConfig init;
-  std::optional<std::string> hf;  // a Hugging Face folder instead of blocks; read by io
-  Json megatron;                  // Megatron-style arguments instead of blocks; null when absent
+  std::optional<std::string> hf;         // a Hugging Face folder instead of blocks; read by io
+  std::optional<AdapterConfig> adapter;  // trained instead of the weights of hf
+  Json megatron;  // Megatron-style arguments instead of blocks; null when absent
   bool operator==(const ModelConfig&) const = default;
 
   template <class V>
@@ -183,6 +185,8 @@ struct ModelConfig {
     v.field("init", &M::init, "how weights are drawn");
     v.field("hf", &M::hf, "folder of a Hugging Face checkpoint, instead of blocks",
             Rule().not_empty());
+    v.field("adapter", &M::adapter,
+            "low-rank adapter to train instead of the weights of hf; none = the weights");
     v.field("megatron", &M::megatron, "Megatron-style arguments, instead of blocks");
   }
 };

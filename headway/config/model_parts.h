@@ -43,7 +43,8 @@ enum class GateInit { kNormal, kZero, kConstant };
 /// Extra softmax logit per head whose probability is dropped: none, fixed at 0, or a parameter.
 enum class SinkKind { kNone, kOffByOne, kLearnable };
 
-enum class Activation { kSilu, kGeluTanh, kGelu, kRelu };
+/// quick_gelu: x·σ(1.702 x).
+enum class Activation { kSilu, kGeluTanh, kGelu, kRelu, kQuickGelu };
 enum class ScaleRounding { kExact, kWeightDtype };
 
 }  // namespace headway::config
@@ -106,11 +107,12 @@ struct EnumTable<config::SinkKind> {
 };
 template <>
 struct EnumTable<config::Activation> {
-  static constexpr auto kEntries =
-      std::to_array<EnumEntry<config::Activation>>({{config::Activation::kSilu, "silu"},
-                                                    {config::Activation::kGeluTanh, "gelu_tanh"},
-                                                    {config::Activation::kGelu, "gelu"},
-                                                    {config::Activation::kRelu, "relu"}});
+  static constexpr auto kEntries = std::to_array<EnumEntry<config::Activation>>(
+      {{config::Activation::kSilu, "silu"},
+       {config::Activation::kGeluTanh, "gelu_tanh"},
+       {config::Activation::kGelu, "gelu"},
+       {config::Activation::kRelu, "relu"},
+       {config::Activation::kQuickGelu, "quick_gelu"}});
 };
 template <>
 struct EnumTable<config::ScaleRounding> {

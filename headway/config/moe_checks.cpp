@@ -29,6 +29,10 @@ class MoeChecker {
     if (moe_.limit && !moe_.gated) {
       bad("limit", format_double(*moe_.limit), "only with gated true");
     }
+    if (moe_.limit_input && !moe_.limit) bad("limit_input", "true", "only with a limit");
+    if (moe_.linear_offset != 0 && !moe_.gated) {
+      bad("linear_offset", format_double(moe_.linear_offset), "only with gated true");
+    }
     if (moe_.shared && moe_.shared->limit && !moe_.gated) {
       bad("shared.limit", format_double(*moe_.shared->limit), "only with gated true");
     }

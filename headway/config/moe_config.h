@@ -126,6 +126,8 @@ struct MoeConfig {
   bool gated = true;
   bool bias = false;
   std::optional<double> limit;
+  bool limit_input = false;
+  double linear_offset = 0.0;
   RouterConfig router;
   std::optional<CapacityConfig> capacity;
   std::optional<SharedExpertConfig> shared;
@@ -150,6 +152,10 @@ struct MoeConfig {
     v.field("gated", &M::gated, "down(act(gate x) * up x) instead of down(act(up x))");
     v.field("bias", &M::bias, "biases of the routed experts");
     v.field("limit", &M::limit, "clamps both branches after the activation (gated only)", above(0));
+    v.field("limit_input", &M::limit_input,
+            "the limit clamps before the activation instead (routed experts)");
+    v.field("linear_offset", &M::linear_offset,
+            "added to the branch without activation after the clamp (gated only, routed experts)");
     v.field("router", &M::router, "how tokens choose");
     v.field("capacity", &M::capacity, "most tokens of an expert; none = all that choose it");
     v.field("shared", &M::shared, "experts that see every token");

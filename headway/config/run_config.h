@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "headway/config/chat_config.h"
 #include "headway/config/model_config.h"
 #include "headway/config/qk_clip_config.h"
 #include "headway/config/recompute_config.h"
@@ -25,6 +26,7 @@ struct DataConfig {
   bool cross_document = false;
   std::optional<int64_t> shuffle_seed;  // none = train.seed
   std::string text_field = "text";
+  std::optional<ChatDataConfig> chat;  // none: text
   bool operator==(const DataConfig&) const = default;
 
   template <class V>
@@ -41,6 +43,10 @@ struct DataConfig {
     v.field("cross_document", &D::cross_document, "let packed documents attend to each other");
     v.field("shuffle_seed", &D::shuffle_seed, "order of sequences; none = train.seed", at_least(0));
     v.field("text_field", &D::text_field, "key of the text in a JSONL line", Rule().not_empty());
+    v.field(
+        "chat", &D::chat,
+        "lines of JSONL files are conversations {\"messages\": […]}, of which what the assistant "
+        "says is learned; none = text");
   }
 };
 

@@ -19,8 +19,9 @@ struct DatasetRequest {
   config::DataConfig config;
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::int64_t model_vocab_size = 0;
-  std::filesystem::path cache_folder;  // <output>/cache
-  ProgressCallback progress;           // while text is encoded; may be empty
+  std::filesystem::path cache_folder;         // <output>/cache
+  std::shared_ptr<const ChatEncoder> chat{};  // of config.chat; null for text
+  ProgressCallback progress;                  // while text is encoded; may be empty
 };
 
 struct Dataset {

@@ -84,8 +84,8 @@ class TextReader {
 
 class LineReader {
  public:
-  LineReader(const SourceFile& source, const std::string& text_field, const PieceCallback& callback)
-      : where_(source.path.string()), text_field_(text_field), callback_(callback) {}
+  LineReader(const SourceFile& source, const LineCallback& callback)
+      : where_(source.path.string()), callback_(callback) {}
 
   void push(std::string_view chunk) {
     std::size_t end;
@@ -107,40 +107,47 @@ class LineReader {
       fail_utf8(where, offset_ + static_cast<std::int64_t>(*bad), pending_[*bad]);
     }
     offset_ += static_cast<std::int64_t>(pending_.size()) + 1;
-    if (!trim(pending_).empty()) emit(where);
+    if (!trim(pending_).empty()) callback_(pending_, where);
     pending_.clear();
   }
 
-  void emit(const std::string& where) {
-    const auto object =
-        parse_json<nlohmann::json>(pending_, where, JsonErrors::kCheckpoint, kLineLimits);
-    if (!object.is_object()) {
-      throw CheckpointError(fmt::format("[{}] line = {}, allowed an object with \"{}\"", where,
-                                        json_summary(Json(object)), text_field_));
-    }
-    const auto field = object.find(text_field_);
-    if (field == object.end()) {
-      std::vector<std::string> names;
-      for (const auto& item : object.items()) names.push_back(item.key());
-      throw CheckpointError(
-          fmt::format("[{}] {} = absent, allowed a string; hint: data.text_field names the field, "
-                      "this line has: {}",
-                      where, text_field_, shorten(join(names, ", "))));
-    }
-    if (!field->is_string()) {
-      throw CheckpointError(fmt::format("[{}] {} = {}, allowed a string", where, text_field_,
-                                        json_summary(Json(*field))));
-    }
-    callback_(field->get_ref<const std::string&>(), true);
-  }
-
   std::string where_;
-  const std::string& text_field_;
-  const PieceCallback& callback_;
+  const LineCallback& callback_;
   std::string pending_;
   std::int64_t line_ = 0;
   std::int64_t offset_ = 0;  // of pending_ in the file
 };
+
+/// The text of a line that is an object.
+std::string text_of_line(std::string_view line, const std::string& where,
+                         const std::string& text_field) {
+  const auto object = parse_json<nlohmann::json>(line, where, JsonErrors::kCheckpoint, kLineLimits);
+  if (!object.is_object()) {
+    throw CheckpointError(fmt::format("[{}] line = {}, allowed an object with \"{}\"", where,
+                                      json_summary(Json(object)), text_field));
+  }
+  const auto field = object.find(text_field);
+  if (field == object.end()) {
+    std::vector<std::string> names;
+    for (const auto& item : object.items()) names.push_back(item.key());
+    throw CheckpointError(
+        fmt::format("[{}] {} = absent, allowed a string; hint: data.text_field names the field, "
+                    "this line has: {}",
+                    where, text_field, shorten(join(names, ", "))));
+  }
+  if (!field->is_string()) {
+    throw CheckpointError(fmt::format("[{}] {} = {}, allowed a string", where, text_field,
+                                      json_summary(Json(*field))));
+  }
+  return field->get<std::string>();
+}
+
+template <class Reader>
+ContentHash::Value read_with(const SourceFile& source, Reader reader) {
+  const auto hash = read_chunks(source.path, [&](std::string_view chunk) { reader.push(chunk); });
+  reader.finish();
+  return hash;
+}
 
 }  // namespace
 
@@ -148,17 +155,16 @@ ContentHash::Value hash_file(const std::filesystem::path& path) {
   return read_chunks(path, [](std::string_view) {});
 }
 
+ContentHash::Value read_lines(const SourceFile& source, const LineCallback& callback) {
+  return read_with(source, LineReader(source, callback));
+}
+
 ContentHash::Value read_documents(const SourceFile& source, const std::string& text_field,
                                   const PieceCallback& callback) {
-  const auto read_with = [&](auto reader) {
-    const auto hash = read_chunks(source.path, [&](std::string_view chunk) { reader.push(chunk); });
-    reader.finish();
-    return hash;
-  };
-  if (source.format == SourceFormat::kJsonl) {
-    return read_with(LineReader(source, text_field, callback));
-  }
-  return read_with(TextReader(source, callback));
+  if (source.format != SourceFormat::kJsonl) return read_with(source, TextReader(source, callback));
+  return read_lines(source, [&](std::string_view line, const std::string& where) {
+    callback(text_of_line(line, where, text_field), true);
+  });
 }
 
 }  // namespace headway::data

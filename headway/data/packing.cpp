@@ -3,6 +3,8 @@
 #include "headway/data/packing.h"
 
 #include <algorithm>
+#include <functional>
+#include <map>
 
 #include <fmt/format.h>
 
@@ -36,6 +38,10 @@ PackedSamples::PackedSamples(std::shared_ptr<const TokenStore> store, TokenRange
     throw ConfigError(
         fmt::format("[data] sequence_length = {}, allowed at least 1", rule.sequence_length));
   }
+  if (rule.whole_documents) {
+    plan_documents();
+    return;
+  }
   if (range.size() < 2 || (last == LastSample::kOverlap && range.size() < rule.sequence_length)) {
     throw ConfigError(
         fmt::format("[data] sequence_length = {}, allowed at most the number of tokens "
@@ -54,6 +60,14 @@ PackedSamples::PackedSamples(std::shared_ptr<const TokenStore> store, TokenRange
 }
 
 std::int64_t PackedSamples::length(std::int64_t sample) const {
+  if (rule_.whole_documents) {
+    first_token(sample);  // checks the number
+    std::int64_t tokens = 0;
+    for (const TokenRange& document : plan_[static_cast<std::size_t>(sample)]) {
+      tokens += document.size();
+    }
+    return tokens;
+  }
   return std::min(rule_.sequence_length, range_.end - first_token(sample));
 }
 
@@ -61,6 +75,7 @@ std::int64_t PackedSamples::first_token(std::int64_t sample) const {
   if (sample < 0 || sample >= size_) {
     throw InternalError(fmt::format("[packing] sample = {}, allowed 0 to {}", sample, size_ - 1));
   }
+  if (rule_.whole_documents) return plan_[static_cast<std::size_t>(sample)].front().begin;
   const std::int64_t first = range_.begin + sample * rule_.sequence_length;
   if (last_ == LastSample::kShort) return first;
   return std::min(first, range_.end - rule_.sequence_length);
@@ -75,6 +90,7 @@ std::int64_t PackedSamples::read(std::int64_t sample, std::span<std::int64_t> in
     throw InternalError(fmt::format("[packing] slots = {} and {}, allowed {}", input_ids.size(),
                                     labels.size(), count));
   }
+  if (rule_.whole_documents) return read_documents(sample, input_ids, labels, lengths);
   store_->copy(first, input_ids);
   std::copy(input_ids.begin() + 1, input_ids.end(), labels.begin());
   labels.back() = kIgnoredLabel;
@@ -95,7 +111,107 @@ std::int64_t PackedSamples::read(std::int64_t sample, std::span<std::int64_t> in
     }
   }
   if (piece < first + count) lengths.push_back(first + count - piece);
+  forget_unlearned(first, labels);
   return count - std::ranges::count(labels, kIgnoredLabel);
+}
+
+void PackedSamples::plan_documents() {
+  std::vector<TokenRange> documents;
+  std::int64_t begin = range_.begin;
+  for (const std::uint64_t bound : store_->document_ends()) {
+    const auto end = static_cast<std::int64_t>(bound);
+    if (end <= range_.begin) continue;
+    if (end > range_.end) break;
+    const TokenRange kept{begin, std::min(end, begin + rule_.sequence_length)};
+    begin = end;
+    const bool learned = kept.size() > 1 && learns({kept.begin + 1, kept.end});
+    if (!learned) ++empty_documents_;
+    if (learned && kept.end < end) ++cut_documents_;
+    if (learned) documents.push_back(kept);
+  }
+  if (documents.empty()) {
+    throw ConfigError(fmt::format(
+        "[data] sequence_length = {}, allowed one in which something of a conversation is learned; "
+        "hint: longer sequences, or data.chat.turns",
+        rule_.sequence_length));
+  }
+  std::ranges::stable_sort(documents, std::ranges::greater(), &TokenRange::size);
+  std::multimap<std::int64_t, std::size_t> room;  // free slots -> sample
+  for (const TokenRange& document : documents) {
+    const auto best = room.lower_bound(document.size());
+    std::size_t sample = plan_.size();
+    std::int64_t left = rule_.sequence_length;
+    if (best == room.end()) {
+      plan_.emplace_back();
+    } else {
+      left = best->first;
+      sample = best->second;
+      room.erase(best);
+    }
+    plan_[sample].push_back(document);
+    room.emplace(left - document.size(), sample);
+  }
+  size_ = std::ssize(plan_);
+}
+
+std::int64_t PackedSamples::read_documents(std::int64_t sample, std::span<std::int64_t> input_ids,
+                                           std::span<std::int64_t> labels,
+                                           std::vector<std::int64_t>& lengths) const {
+  std::size_t place = 0;
+  for (const TokenRange& document : plan_[static_cast<std::size_t>(sample)]) {
+    const auto count = static_cast<std::size_t>(document.size());
+    const auto ids = input_ids.subspan(place, count), own = labels.subspan(place, count);
+    store_->copy(document.begin, ids);
+    std::copy(ids.begin() + 1, ids.end(), own.begin());
+    own.back() = kIgnoredLabel;
+    forget_unlearned(document.begin, own);
+    lengths.push_back(document.size());
+    place += count;
+  }
+  return std::ssize(labels) - std::ranges::count(labels, kIgnoredLabel);
+}
+
+/// Whether some of these tokens are learned.
+bool PackedSamples::learns(const TokenRange& tokens) const {
+  const auto bounds = store_->learned();
+  if (bounds.empty()) return true;
+  // The first bound after the first token: an end means that the token itself is learned.
+  const auto next = std::ranges::upper_bound(bounds, static_cast<std::uint64_t>(tokens.begin));
+  const auto place = next - bounds.begin();
+  if (place % 2 == 1) return true;
+  return next != bounds.end() && *next < static_cast<std::uint64_t>(tokens.end);
+}
+
+/// labels[i] is the token after `first` + i.
+void PackedSamples::forget_unlearned(std::int64_t first, std::span<std::int64_t> labels) const {
+  const auto bounds = store_->learned();
+  if (bounds.empty()) return;
+  auto place =
+      std::ranges::upper_bound(bounds, static_cast<std::uint64_t>(first + 1)) - bounds.begin();
+  for (std::int64_t i = 0; i < std::ssize(labels); ++i) {
+    const auto token = static_cast<std::uint64_t>(first + i + 1);
+    while (place < std::ssize(bounds) && bounds[static_cast<std::size_t>(place)] <= token) ++place;
+    if (place % 2 == 0) labels[static_cast<std::size_t>(i)] = kIgnoredLabel;
+  }
+}
+
+TrainValidationSplit split_documents(const TokenStore& store, double fraction) {
+  const auto ends = store.document_ends();
+  const std::int64_t documents = std::ssize(ends);
+  std::int64_t validation = 0;
+  if (fraction > 0.0) {
+    const double share = fraction * static_cast<double>(documents);
+    validation = std::max<std::int64_t>(1, static_cast<std::int64_t>(share));
+  }
+  if (validation >= documents) {
+    throw ConfigError(fmt::format(
+        "[data] validation_fraction = {}, allowed one that leaves something to train on of {} "
+        "documents; hint: more data, or 0",
+        fraction, documents));
+  }
+  const auto boundary =
+      static_cast<std::int64_t>(ends[static_cast<std::size_t>(documents - validation - 1)]);
+  return {{0, boundary}, {boundary, store.size()}};
 }
 
 TrainValidationSplit split_tokens(std::int64_t tokens, double fraction,

@@ -27,6 +27,16 @@ bool ends_fit(std::span<const std::uint64_t> ends, std::uint64_t tokens) {
   return last == tokens;
 }
 
+// True if the bounds are pairs that follow one another within `tokens`.
+bool spans_fit(std::span<const std::uint64_t> bounds, std::uint64_t tokens) {
+  std::uint64_t last = 0;
+  for (std::size_t i = 0; i + 1 < bounds.size(); i += 2) {
+    if (bounds[i] < last || bounds[i + 1] <= bounds[i]) return false;
+    last = bounds[i + 1];
+  }
+  return bounds.size() % 2 == 0 && last <= tokens;
+}
+
 struct Checker {
   const std::string& name;
 
@@ -89,14 +99,17 @@ void TokenStore::parse() {
   const std::int64_t table_offset =
       checked_add(checked_add(internal::kHeaderBytes, token_bytes, name_),
                   internal::padding(token_bytes), name_);
-  const std::int64_t expected = checked_add(table_offset, checked_mul(documents, 8, name_), name_);
+  const std::int64_t learned_offset =
+      checked_add(table_offset, checked_mul(documents, 8, name_), name_);
+  const std::int64_t bounds = check.count(header.learned_count, "learned_count");
+  const std::int64_t expected = checked_add(learned_offset, checked_mul(bounds, 8, name_), name_);
   check.require(std::ssize(bytes) == expected, fmt::format("size = {} bytes", bytes.size()),
                 fmt::format("{} bytes for {} tokens and {} documents", expected, size_, documents));
   check.require(
       ContentHash().update(bytes.subspan(internal::kHeaderBytes)).value() == header.payload,
       "payload checksum = wrong", "an undamaged file");
 
-  // The map is page-aligned and both offsets are multiples of 8, so the casts are aligned.
+  // The map is page-aligned and the offsets are multiples of 8, so the casts are aligned.
   const std::byte* first = bytes.data() + internal::kHeaderBytes;
   const auto count = static_cast<std::size_t>(size_);
   if (header.bytes_per_token == 2) {
@@ -106,18 +119,26 @@ void TokenStore::parse() {
   }
   document_ends_ = std::span(reinterpret_cast<const std::uint64_t*>(bytes.data() + table_offset),
                              static_cast<std::size_t>(documents));
+  learned_ = std::span(reinterpret_cast<const std::uint64_t*>(bytes.data() + learned_offset),
+                       static_cast<std::size_t>(bounds));
   check.require(ends_fit(document_ends_, header.token_count), "document table = out of order",
                 "increasing ends, the last one token_count");
+  check.require(spans_fit(learned_, header.token_count), "learned spans = out of order",
+                "pairs of begin and end that follow one another");
 }
 
 std::shared_ptr<const TokenStore> TokenStore::in_memory(Content content) {
   if (!ends_fit(content.document_ends, content.tokens.size())) {
     throw InternalError("[tokens in memory] document_ends = out of order, allowed increasing ends");
   }
+  if (!spans_fit(content.learned, content.tokens.size())) {
+    throw InternalError("[tokens in memory] learned = out of order, allowed spans in order");
+  }
   std::shared_ptr<TokenStore> store(new TokenStore());
   store->memory_ = std::move(content);
   store->tokens_ = std::span<const std::uint32_t>(store->memory_.tokens);
   store->document_ends_ = store->memory_.document_ends;
+  store->learned_ = store->memory_.learned;
   store->size_ = std::ssize(store->memory_.tokens);
   store->vocab_size_ = store->memory_.vocab_size;
   store->content_ = store->memory_.content;

@@ -28,8 +28,9 @@ class TokenStore {
     std::int64_t vocab_size = 0;
     ContentHash::Value content{};
     ContentHash::Value tokenizer{};
+    std::vector<std::uint64_t> learned{};  // begin and end of every span, in order
   };
-  /// Errors: InternalError if the document ends do not fit the tokens.
+  /// Errors: InternalError if document ends or learned spans do not fit the tokens.
   static std::shared_ptr<const TokenStore> in_memory(Content content);
 
   TokenStore(const TokenStore&) = delete;  // the views below point into the object
@@ -39,6 +40,8 @@ class TokenStore {
   std::int64_t vocab_size() const { return vocab_size_; }
   /// End of every document, as an offset into the tokens.
   std::span<const std::uint64_t> document_ends() const { return document_ends_; }
+  /// Begin and end of every run of tokens that is learned; empty: all are.
+  std::span<const std::uint64_t> learned() const { return learned_; }
   /// What the tokens were made from: equal values mean equal tokens.
   const ContentHash::Value& content() const { return content_; }
   const ContentHash::Value& tokenizer() const { return tokenizer_; }
@@ -56,6 +59,7 @@ class TokenStore {
   Content memory_;
   std::variant<std::span<const std::uint16_t>, std::span<const std::uint32_t>> tokens_;
   std::span<const std::uint64_t> document_ends_;
+  std::span<const std::uint64_t> learned_;
   std::int64_t size_ = 0;
   std::int64_t vocab_size_ = 0;
   ContentHash::Value content_{};

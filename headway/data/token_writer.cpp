@@ -36,6 +36,16 @@ void TokenSink::end_document() {
   if (end > (document_ends_.empty() ? 0 : document_ends_.back())) document_ends_.push_back(end);
 }
 
+void TokenSink::learn(std::int64_t begin, std::int64_t end) {
+  const auto last = static_cast<std::int64_t>(learned_.empty() ? 0 : learned_.back());
+  if (begin < last || begin >= end || end > size_) {
+    throw InternalError(fmt::format(
+        "[tokenizer] learned tokens = {} to {}, allowed within {} to {}", begin, end, last, size_));
+  }
+  learned_.push_back(static_cast<std::uint64_t>(begin));
+  learned_.push_back(static_cast<std::uint64_t>(end));
+}
+
 TokenWriter::TokenWriter(const std::string& path, const TokenFileInfo& info)
     : TokenSink(info), file_(path) {
   const internal::Header blank{};
@@ -62,6 +72,7 @@ void TokenWriter::commit() {
   const std::int64_t token_bytes = file_.size() - internal::kHeaderBytes;
   append_hashed(std::span(zeros).first(static_cast<std::size_t>(internal::padding(token_bytes))));
   append_hashed(std::as_bytes(std::span(document_ends_)));
+  append_hashed(std::as_bytes(std::span(learned_)));
 
   internal::Header header{};
   std::memcpy(header.magic, internal::kMagic, sizeof(header.magic));
@@ -69,6 +80,7 @@ void TokenWriter::commit() {
   header.bytes_per_token = internal::bytes_per_token(info_.vocab_size);
   header.token_count = static_cast<std::uint64_t>(size());
   header.document_count = document_ends_.size();
+  header.learned_count = learned_.size();
   header.vocab_size = static_cast<std::uint64_t>(info_.vocab_size);
   header.content = info_.content;
   header.tokenizer = info_.tokenizer;
@@ -85,7 +97,7 @@ void TokenCollector::store(std::span<const std::uint32_t> ids) {
 std::shared_ptr<const TokenStore> TokenCollector::finish() {
   end_document();
   return TokenStore::in_memory({std::move(tokens_), std::move(document_ends_), info_.vocab_size,
-                                info_.content, info_.tokenizer});
+                                info_.content, info_.tokenizer, std::move(learned_)});
 }
 
 }  // namespace headway::data

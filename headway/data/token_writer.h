@@ -30,6 +30,10 @@ class TokenSink {
 
   void append(std::span<const std::int64_t> ids);
   void end_document();
+  /// Of tokens already there, [begin, end) are learned; without a call all are. Spans follow one
+  /// another. Errors: InternalError.
+  void learn(std::int64_t begin, std::int64_t end);
+  bool has_learned() const { return !learned_.empty(); }
   std::int64_t size() const { return size_; }
   /// Of documents that were closed and had tokens.
   std::int64_t num_documents() const { return std::ssize(document_ends_); }
@@ -39,6 +43,7 @@ class TokenSink {
 
   TokenFileInfo info_;
   std::vector<std::uint64_t> document_ends_;
+  std::vector<std::uint64_t> learned_;  // begin and end of every span
 
  private:
   std::int64_t size_ = 0;

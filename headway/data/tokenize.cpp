@@ -45,6 +45,15 @@ class DocumentEncoder {
     if (full && pieces_.back().closed) flush();
   }
 
+  void take_conversation(std::string_view line, const std::string& where) {
+    Piece& piece = pieces_.emplace_back();
+    piece.text = line;
+    piece.where = where;
+    piece.last = piece.closed = true;
+    waiting_ += line.size();
+    if (waiting_ >= kBatchBytes || pieces_.size() >= kBatchPieces) flush();
+  }
+
   void take_tokens(std::span<const std::int64_t> ids, bool last) {
     sink_.append(ids);
     if (last) sink_.end_document();
@@ -55,7 +64,13 @@ class DocumentEncoder {
     at::parallel_for(0, std::ssize(pieces_), 1, [this](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         Piece& piece = pieces_[static_cast<std::size_t>(i)];
-        if (!piece.text.empty()) piece.ids = tokenizer_.encode(piece.text, true);
+        if (!piece.where.empty()) {
+          EncodedChat chat = request_.chat->encode(tokenizer_, piece.text, piece.where);
+          piece.ids = std::move(chat.ids);
+          piece.learned = std::move(chat.learned);
+        } else if (!piece.text.empty()) {
+          piece.ids = tokenizer_.encode(piece.text, true);
+        }
       }
     });
     for (const Piece& piece : pieces_) store(piece);
@@ -69,12 +84,22 @@ class DocumentEncoder {
     bool last = false;    // of its document
     bool closed = false;  // nothing is added to it
     std::vector<std::int64_t> ids;
+    std::string where;               // of a conversation, which is encoded as such
+    std::vector<TokenSpan> learned;  // likewise
   };
 
   void store(const Piece& piece) {
+    const std::int64_t first = sink_.size();
     if (!piece.ids.empty()) last_id_ = piece.ids.back();
     sink_.append(piece.ids);
-    if (piece.last) finish_document();
+    if (!piece.where.empty()) {
+      for (const TokenSpan& span : piece.learned) {
+        sink_.learn(first + span.begin, first + span.end);
+      }
+      sink_.end_document();
+    } else if (piece.last) {
+      finish_document();
+    }
     report(std::ssize(piece.text));
   }
 
@@ -116,8 +141,16 @@ void take_file(const TokenizeRequest& request, const SourceFile& file,
         request.tokenizer->vocab_size(),
         [&](std::span<const std::int64_t> ids, bool last) { encoder.take_tokens(ids, last); });
   }
-  const auto take = [&](std::string_view piece, bool last) { encoder.take(piece, last); };
-  if (read_documents(file, request.text_field, take) == expected) return;
+  const auto read = [&] {
+    if (request.chat != nullptr) {
+      return read_lines(file, [&](std::string_view line, const std::string& where) {
+        encoder.take_conversation(line, where);
+      });
+    }
+    return read_documents(file, request.text_field,
+                          [&](std::string_view piece, bool last) { encoder.take(piece, last); });
+  };
+  if (read() == expected) return;
   throw CheckpointError(fmt::format("[{}] file = changed while it was read, allowed a file at rest",
                                     file.path.string()));
 }
@@ -128,7 +161,14 @@ SourceContent inspect_sources(const TokenizeRequest& request) {
   SourceContent content;
   ContentHash key;
   key.field(kTokenizeVersion).field(request.tokenizer->fingerprint()).field(request.files.size());
+  if (request.chat != nullptr) key.field(request.chat->fingerprint());
   for (const SourceFile& file : request.files) {
+    if (request.chat != nullptr && file.format != SourceFormat::kJsonl) {
+      throw ConfigError(
+          fmt::format("[{}] {} = no JSON lines, allowed .jsonl and .ndjson files with "
+                      "data.chat",
+                      request.where, file.path.string()));
+    }
     const bool lines = file.format == SourceFormat::kJsonl;
     const ContentHash::Value hash = hash_source(file);
     content.hashes.push_back(hash);
@@ -154,6 +194,12 @@ void tokenize(const TokenizeRequest& request, const SourceContent& content, Toke
         fmt::format("[{}] tokens = 0 in {} files, allowed at least 1; hint: every "
                     "file is empty",
                     request.where, request.files.size()));
+  }
+  if (request.chat != nullptr && !sink.has_learned()) {
+    throw CheckpointError(fmt::format(
+        "[{}] learned tokens = 0, allowed at least 1; hint: the tokenizer gives no token for what "
+        "the assistant says",
+        request.where));
   }
 }
 

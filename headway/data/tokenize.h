@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "headway/data/chat_encoder.h"
 #include "headway/data/source_files.h"
 #include "headway/data/token_writer.h"
 #include "headway/text/tokenizer.h"
@@ -26,7 +27,8 @@ struct TokenizeRequest {
   std::vector<SourceFile> files;
   std::string text_field = "text";  // of JSON lines
   std::shared_ptr<const text::Tokenizer> tokenizer;
-  ProgressCallback progress;  // after every piece of text; may be empty
+  std::shared_ptr<const ChatEncoder> chat;  // null: lines hold text
+  ProgressCallback progress;                // after every piece of text; may be empty
 };
 
 /// What the files hold now. Everything the tokens depend on is in `info`: content and order of the
@@ -37,6 +39,7 @@ struct SourceContent {
 };
 SourceContent inspect_sources(const TokenizeRequest& request);
 
+/// With `chat` every line is a conversation, and every file must be JSON lines. Otherwise:
 /// Encodes every document into `sink`, each as the tokenizer encodes a whole text (with what it
 /// puts around one), followed by its end-of-text id if it has one and did not put it there. Errors:
 /// those of read_documents; CheckpointError if a file no longer has the content it had, or if there

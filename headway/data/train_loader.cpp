@@ -53,6 +53,7 @@ std::string TrainLoader::identity() const {
     hash.field(static_cast<std::uint64_t>(part));
   }
   hash.field(samples_.rule().cross_document ? 1 : 0).field(seed_);
+  if (samples_.rule().whole_documents) hash.field("whole documents");
   return hash.hex();
 }
 

@@ -8,9 +8,19 @@
 namespace headway::engine {
 namespace fs = std::filesystem;
 
+namespace {
+
+bool has_tokenizer_files(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::exists(folder / "tokenizer.json", ignored) ||
+         fs::exists(folder / "tokenizer_config.json", ignored);
+}
+
+}  // namespace
+
 fs::path find_model_folder(const fs::path& path) {
   std::error_code ignored;
-  if (fs::exists(path / io::kConfigName, ignored)) return path;
+  if (fs::exists(path / io::kConfigName, ignored) || io::is_adapter_folder(path)) return path;
   if (fs::is_directory(path / "checkpoints", ignored)) {
     const CheckpointStore store(path);
     if (const auto step = store.newest()) return store.folder(*step);
@@ -19,7 +29,8 @@ fs::path find_model_folder(const fs::path& path) {
   if (!fs::exists(path, ignored)) throw CheckpointError("[" + path.string() + "] does not exist");
   throw CheckpointError(
       "[" + path.string() +
-      "] is no model: allowed a folder with config.json, or a run folder with checkpoints/");
+      "] is no model: allowed a folder with config.json, an adapter, or a run folder with "
+      "checkpoints/");
 }
 
 std::map<std::string, at::Tensor> named_tensors(const nn::Parameters& parameters) {
@@ -29,11 +40,18 @@ std::map<std::string, at::Tensor> named_tensors(const nn::Parameters& parameters
   return named;
 }
 
-LoadedModel load_model(const fs::path& path, at::ScalarType dtype, at::Device device) {
+LoadedModel load_model(const fs::path& path, at::ScalarType dtype, at::Device device,
+                       const std::optional<fs::path>& adapter) {
   const fs::path folder = find_model_folder(path);
   LoadedModel loaded;
-  loaded.checkpoint = io::open_checkpoint(folder);
-  loaded.tokenizer = text::find_tokenizer(folder);
+  std::optional<fs::path> beside;
+  if (adapter) beside = find_model_folder(*adapter);
+  loaded.checkpoint = io::open_checkpoint(folder, beside);
+  // An adapter may bring a tokenizer and a chat template of its own.
+  loaded.text_folder = loaded.checkpoint.folder;
+  if (has_tokenizer_files(folder)) loaded.text_folder = folder;
+  if (beside && has_tokenizer_files(*beside)) loaded.text_folder = *beside;
+  loaded.tokenizer = text::find_tokenizer(loaded.text_folder);
   loaded.model = std::make_unique<nn::Transformer>(loaded.checkpoint.spec, dtype, device);
   const io::LoadReport report =
       io::load_parameters(loaded.checkpoint, named_tensors(loaded.model->parameters()));

@@ -26,6 +26,7 @@ struct StepMetrics {
   std::optional<double> loss;           // mean cross-entropy of the step's tokens, in nats
   std::optional<double> lr;             // of this step
   std::optional<double> grad_norm;      // global, before clipping
+  std::int64_t tokens = 0;              // of the step; not written
   std::optional<double> tokens_per_s;   // of the step alone, without evaluation and checkpoints
   std::int64_t peak_bytes = 0;          // most memory the process (or the GPU) has held so far
   std::optional<double> share_of_peak;  // model FLOPs of the step per second / measured GEMM peak

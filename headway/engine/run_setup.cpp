@@ -46,6 +46,43 @@ Json token_ids(const std::optional<io::Checkpoint>& source, const text::Tokenize
   return ids;
 }
 
+/// Where the files of the tokenizer stand that a run file names.
+std::string tokenizer_folder(const std::string& name) {
+  const std::filesystem::path path(name);
+  std::error_code ignored;
+  const bool is_file = std::filesystem::is_regular_file(path, ignored);
+  return is_file ? path.parent_path().string() : name;
+}
+
+std::shared_ptr<const data::ChatEncoder> chat_encoder(const config::RunConfig& config) {
+  if (!config.data.chat) return nullptr;
+  return std::make_shared<const data::ChatEncoder>(*config.data.chat,
+                                                   tokenizer_folder(config.model.tokenizer));
+}
+
+std::optional<AdapterRun> adapter_of(const config::ModelConfig& model,
+                                     const std::optional<io::Checkpoint>& source) {
+  if (!model.adapter) return std::nullopt;
+  if (!source) throw ConfigError("model.adapter: not allowed without model.hf");
+  return resolve_adapter(*model.adapter, *source);
+}
+
+/// Drawn, or those of the checkpoint; under an adapter that is restored later the checkpoint's too.
+void fill_weights(const config::RunConfig& config, const RunSetup& setup,
+                  const std::optional<io::Checkpoint>& source,
+                  const std::optional<AdapterRun>& adapter, nn::Transformer& model) {
+  const auto seed = static_cast<std::uint64_t>(config.train.seed);
+  if (!setup.initial_weights && !adapter) return;
+  if (source) {
+    load_weights(*source, model);
+  } else {
+    model.parameters().initialise(seed);
+  }
+  if (adapter && setup.initial_weights) {
+    start_adapter(*adapter, *config.model.adapter, seed, model);
+  }
+}
+
 }  // namespace
 
 config::TrainConfig training_of(const config::RunConfig& run) {
@@ -77,20 +114,21 @@ PreparedRun prepare_run(const config::RunConfig& config, const RunSetup& setup) 
   const TrainMechanics mechanics =
       train_mechanics(config, static_cast<int64_t>(spec.layers.size()));
 
-  nn::Transformer model(spec, setup.dtype, setup.device);
-  if (setup.initial_weights) {
-    if (source) {
-      load_weights(*source, model);
-    } else {
-      model.parameters().initialise(static_cast<std::uint64_t>(config.train.seed));
-    }
-  }
-  data::Dataset dataset =
-      data::open_dataset({config.data, tokenizer, spec.embedding.vocab_size,
-                          std::filesystem::path(config.output) / "cache", setup.tokenize_progress});
+  const auto chat = chat_encoder(config);
+  std::optional<AdapterRun> adapter = adapter_of(config.model, source);
+  nn::Transformer model(
+      spec, setup.dtype, setup.device,
+      adapter ? std::make_shared<const spec::AdapterSpec>(adapter->targets.adapter) : nullptr);
+  fill_weights(config, setup, source, adapter, model);
+  data::Dataset dataset = data::open_dataset({config.data, tokenizer, spec.embedding.vocab_size,
+                                              std::filesystem::path(config.output) / "cache", chat,
+                                              setup.tokenize_progress});
   Json ids = token_ids(source, *tokenizer);
-  return {config,    std::move(tokenizer), std::move(model), std::move(dataset), origin_of(source),
-          mechanics, std::move(ids)};
+  PreparedRun run{
+      config,    std::move(tokenizer), std::move(model),   std::move(dataset), origin_of(source),
+      mechanics, std::move(ids),       std::move(adapter), std::nullopt};
+  if (chat != nullptr) run.chat_template = chat->template_source();
+  return run;
 }
 
 }  // namespace headway::engine

@@ -7,6 +7,7 @@
 
 #include "headway/config/run_config.h"
 #include "headway/data/dataset.h"
+#include "headway/engine/adapter_run.h"
 #include "headway/engine/train_mechanics.h"
 #include "headway/io/checkpoint.h"
 #include "headway/nn/transformer.h"
@@ -28,7 +29,9 @@ struct PreparedRun {
   data::Dataset dataset;
   std::optional<io::Origin> origin;  // what model.hf was, so that the result can go back there
   TrainMechanics mechanics;
-  Json token_ids = Json::object();  // bos_token_id, eos_token_id, pad_token_id as far as known
+  Json token_ids = Json::object();    // bos_token_id, eos_token_id, pad_token_id as far as known
+  std::optional<AdapterRun> adapter;  // what trains instead of the weights
+  std::optional<std::string> chat_template;  // of data.chat, kept beside the model
 };
 
 /// train, with what model.megatron says about training (qk_clip, log_max_attention_logit) added.

@@ -92,7 +92,7 @@ StepMetrics Session::timed_step() {
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   step_seconds_ += seconds;
   check_seconds_ += metrics.checks_s.value_or(0.0);
-  metrics.tokens_per_s = static_cast<double>(config_.batch_tokens) / seconds;
+  metrics.tokens_per_s = static_cast<double>(metrics.tokens) / seconds;
   metrics.share_of_peak = trainer_.step_flops() / seconds / peak_flops_;
   metrics.peak_bytes = peak_memory_bytes(device_);
   return metrics;

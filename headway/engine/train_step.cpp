@@ -70,10 +70,9 @@ StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Ba
                               const StepOptions& given) {
   StepLoss step;
   Divisors divisors;
-  std::int64_t tokens = 0;
   for (const data::Batch& batch : micro_batches) {
     step.num_counted += batch.label_count;
-    tokens += batch.input_ids.numel();
+    step.num_tokens += batch.input_ids.numel();
     add_label_counts(divisors.mtp, model, batch);
   }
   std::optional<nn::RandomStream> random = given.random;
@@ -86,8 +85,8 @@ StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Ba
     const BatchLoss result = batch_loss(model, batch, given.z_loss, divisors, context);
     at::Tensor loss = result.loss;
     if (const at::Tensor extra = step.routing.take_loss(); extra.defined()) {
-      const at::Tensor share =
-          extra * (static_cast<double>(batch.input_ids.numel()) / static_cast<double>(tokens));
+      const at::Tensor share = extra * (static_cast<double>(batch.input_ids.numel()) /
+                                        static_cast<double>(step.num_tokens));
       step.auxiliary += share.item<double>();
       loss = loss + share.to(loss.scalar_type());
     }

@@ -17,6 +17,7 @@ struct StepLoss {
   double auxiliary = 0.0;        // what the routers' losses added to it
   std::vector<double> mtp;       // the same of every depth of multi-token prediction
   std::int64_t num_counted = 0;  // labels that count, over all micro-batches
+  std::int64_t num_tokens = 0;   // tokens that were read
   nn::RoutingRecord routing;     // loads of the routers
 };
 

@@ -6,6 +6,7 @@
 
 #include <ATen/Context.h>
 
+#include "headway/base/atomic_file.h"
 #include "headway/base/error.h"
 #include "headway/config/load.h"
 #include "headway/engine/loaded_model.h"
@@ -24,7 +25,9 @@ std::uint64_t data_seed(const config::RunConfig& run) {
 double flops_of_step(const spec::ModelSpec& model, const config::RunConfig& run) {
   spec::CostOptions options;
   options.context = run.data.sequence_length;
-  return 3.0 * spec::cost(model, options).total.forward_flops() *
+  // Forward, gradients of activations, and those of weights where they train.
+  const double passes = run.model.adapter ? 2.0 : 3.0;
+  return passes * spec::cost(model, options).total.forward_flops() *
          static_cast<double>(run.train.batch_tokens);
 }
 
@@ -95,6 +98,7 @@ StepMetrics Trainer::take_step() {
   const StepLoss loss = accumulate_gradients(run_.model, next_batches(), options);
   metrics.loss = loss.loss;
   metrics.mtp_loss = loss.mtp;
+  metrics.tokens = loss.num_tokens;
   metrics.routing = router_metrics(loss);
   logits_.end(run_.model);
   metrics.grad_norm = optimizer_.clip();
@@ -102,7 +106,7 @@ StepMetrics Trainer::take_step() {
   metrics.lr = learning_rate(run_.config.train, metrics.step);
   optimizer_.step(metrics.step, *metrics.lr);
   logits_.clip(run_.model, optimizer_);
-  balance_experts(run_.model, loss.routing);
+  if (!run_.adapter) balance_experts(run_.model, loss.routing);
   steps_done_ = metrics.step;
   if (checks_) {
     check_processes();
@@ -116,7 +120,8 @@ std::optional<StepLoss> Trainer::evaluate() {
   return held_out_loss(run_.model, *run_.dataset.validation, micro_batch_samples());
 }
 
-void Trainer::save(const std::filesystem::path& folder) const {
+void Trainer::save_model(const std::filesystem::path& folder) const {
+  if (run_.adapter) return save_adapter(*run_.adapter, run_.model, folder);
   const std::map<std::string, at::Tensor> parameters = named_tensors(run_.model.parameters());
   io::NativeContent content;
   content.spec = &run_.model.spec();
@@ -125,7 +130,14 @@ void Trainer::save(const std::filesystem::path& folder) const {
   content.token_ids = run_.token_ids;
   if (run_.config.model.hf) content.side_files = *run_.config.model.hf;
   io::write_native(folder, content);
+}
+
+void Trainer::save(const std::filesystem::path& folder) const {
+  save_model(folder);
   run_.tokenizer->save(folder);
+  if (run_.chat_template) {
+    write_file_atomically((folder / "chat_template.jinja").string(), *run_.chat_template);
+  }
   write_trainer_state(
       folder / "trainer",
       {steps_done_, run_.model.parameters().dtype(), loader_.state(), config::to_json(run_.config)},
@@ -134,7 +146,11 @@ void Trainer::save(const std::filesystem::path& folder) const {
 
 void Trainer::restore(const std::filesystem::path& folder, const TrainerState& state) {
   loader_.restore(state.data);
-  io::load_parameters(io::open_checkpoint(folder), named_tensors(run_.model.parameters()));
+  if (run_.adapter) {
+    restore_adapter(*run_.adapter, run_.model, folder);
+  } else {
+    io::load_parameters(io::open_checkpoint(folder), named_tensors(run_.model.parameters()));
+  }
   read_trainer_tensors(folder / "trainer", optimizer_.state(), run_.model.parameters().device());
   optimizer_.publish_masters();
   steps_done_ = state.step;

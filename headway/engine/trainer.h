@@ -53,6 +53,7 @@ class Trainer {
   std::vector<data::Batch> next_batches();
   StepMetrics take_step();
   void check_processes() const;
+  void save_model(const std::filesystem::path& folder) const;
 
   PreparedRun run_;
   Optimizer optimizer_;

@@ -58,11 +58,6 @@ struct Findings {
   }
 };
 
-bool is_floating(Dtype dtype) {
-  return dtype == Dtype::kF32 || dtype == Dtype::kBF16 || dtype == Dtype::kF16 ||
-         dtype == Dtype::kF64;
-}
-
 bool same_bytes(const TensorSource& source, const std::string& a, const std::string& b) {
   const TensorInfo& x = source.info(a);
   const TensorInfo& y = source.info(b);

@@ -10,6 +10,7 @@
 #include "headway/base/error.h"
 #include "headway/base/logging.h"
 #include "headway/base/text_util.h"
+#include "headway/io/quantization.h"
 #include "headway/io/shards.h"
 #include "headway/io/staged_folder.h"
 
@@ -81,6 +82,19 @@ void read_origin(Checkpoint& checkpoint) {
   checkpoint.origin = Origin{family->get<std::string>(), *config};
 }
 
+void check_folder(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error)) {
+    throw CheckpointError(
+        fmt::format("[{}] folder = missing, allowed a checkpoint folder", folder.string()));
+  }
+  if (fs::exists(folder / kManifestName, error) && !is_complete(folder)) {
+    throw CheckpointError(
+        fmt::format("[{}] files = not those that {} lists; hint: the folder was cut off or changed",
+                    folder.string(), kManifestName));
+  }
+}
+
 /// Floating parameters must all be there with the shapes of the inventory.
 void check_parameters(const spec::ModelSpec& spec,
                       const std::map<std::string, at::Tensor>& parameters) {
@@ -131,22 +145,26 @@ void drop_absent_mtp(Checkpoint& checkpoint) {
 
 }  // namespace
 
-Checkpoint open_checkpoint(const fs::path& folder) {
-  std::error_code error;
-  if (!fs::is_directory(folder, error)) {
-    throw CheckpointError(
-        fmt::format("[{}] folder = missing, allowed a checkpoint folder", folder.string()));
-  }
-  if (fs::exists(folder / kManifestName, error) && !is_complete(folder)) {
-    throw CheckpointError(
-        fmt::format("[{}] files = not those that {} lists; hint: the folder was cut off or changed",
-                    folder.string(), kManifestName));
+Checkpoint open_checkpoint(const fs::path& folder, const std::optional<fs::path>& adapter) {
+  check_folder(folder);
+  if (is_adapter_folder(folder)) {
+    if (adapter) {
+      throw ConfigError(fmt::format(
+          "[{}] model = an adapter, allowed a model beside another adapter", folder.string()));
+    }
+    return open_checkpoint(adapter_base(open_adapter(folder)), folder);
   }
   Checkpoint result;
+  if (adapter) {
+    check_folder(*adapter);
+    result.adapter = open_adapter(*adapter);
+  }
+  std::error_code error;
   result.folder = folder;
   const fs::path path = folder / kConfigName;
   result.config = parse_config(path);
   result.family = &family_of(result.config, path);
+  check_quantization(result.config);
   ReadConfig read = read_config(
       *result.family, with_mtp_counted(result.config, *result.family, folder), path.string());
   result.spec = std::move(read.spec);
@@ -164,11 +182,18 @@ Checkpoint open_checkpoint(const fs::path& folder) {
   return result;
 }
 
+TensorSource open_tensors(const Checkpoint& checkpoint, MergedType merged) {
+  TensorSource source = TensorSource::open(checkpoint.folder);
+  dequantise(source, checkpoint.config);
+  if (checkpoint.adapter) merge_adapter(source, *checkpoint.adapter, merged);
+  return source;
+}
+
 LoadReport load_parameters(const Checkpoint& checkpoint,
                            const std::map<std::string, at::Tensor>& parameters,
                            const AccountOptions& options) {
   check_parameters(checkpoint.spec, parameters);
-  const TensorSource source = TensorSource::open(checkpoint.folder);
+  const TensorSource source = open_tensors(checkpoint, MergedType::kWide);
   const auto bindings = layout(checkpoint.spec, *checkpoint.family, &source);
   const Account held = account(bindings, checkpoint.spec, *checkpoint.family, source, options);
   const NativeReader reader(source, held.present);

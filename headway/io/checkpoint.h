@@ -11,6 +11,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "headway/io/adapter.h"
 #include "headway/io/hf/family.h"
 #include "headway/io/shards.h"
 #include "headway/io/tensor_layout.h"
@@ -40,11 +41,18 @@ struct Checkpoint {
   std::vector<std::string> unknown_keys;  // of config.json: kept, without effect
   std::optional<Origin> origin;
   Json extras = Json::object();  // `headway` object of config.json: e.g. {"tokenizer": "bytes"}
+  std::optional<AdapterConfigFile> adapter;  // merged into the tensors when they are read
 };
 
 /// Reads and checks config.json, generation_config.json and the manifest; opens no tensor file.
+/// `adapter` is the folder of one to merge. A folder that is an adapter itself stands for the model
+/// it belongs to with it merged: then `folder` of the result is the model's.
 /// CheckpointError (missing, damaged, incomplete), ConfigError, UnsupportedError.
-Checkpoint open_checkpoint(const std::filesystem::path& folder);
+Checkpoint open_checkpoint(const std::filesystem::path& folder,
+                           const std::optional<std::filesystem::path>& adapter = std::nullopt);
+
+/// Its tensors as the family's rules know them: quantised ones as bfloat16, an adapter merged.
+TensorSource open_tensors(const Checkpoint& checkpoint, MergedType merged);
 
 struct LoadReport {
   std::vector<std::string> notes;

@@ -17,7 +17,9 @@ namespace fs = std::filesystem;
 
 const Family& target_family(const Checkpoint& checkpoint, const ConvertOptions& options) {
   if (!options.to.empty()) return find_family(options.to);
-  if (checkpoint.family != &headway_family()) return headway_family();
+  if (checkpoint.family != &headway_family()) {
+    return checkpoint.adapter ? *checkpoint.family : headway_family();
+  }
   if (checkpoint.origin) return find_family(checkpoint.origin->family);
   throw ConfigError(fmt::format(
       "[convert] --to = missing, allowed the name of a family; hint: {} was not imported from one",
@@ -110,9 +112,9 @@ std::vector<std::string> why_not(const Checkpoint& checkpoint, const Family& fam
 
 ConvertReport convert(const fs::path& source_folder, const fs::path& target,
                       const ConvertOptions& options) {
-  Checkpoint checkpoint = open_checkpoint(source_folder);
+  Checkpoint checkpoint = open_checkpoint(source_folder, options.adapter);
   const Family& family = target_family(checkpoint, options);
-  const TensorSource source = TensorSource::open(source_folder);
+  const TensorSource source = open_tensors(checkpoint, MergedType::kAsStored);
   if (options.untie && has_different_tied_head(checkpoint.spec, *checkpoint.family, source)) {
     checkpoint.spec.head.tied = false;
   }
@@ -137,17 +139,22 @@ ConvertReport convert(const fs::path& source_folder, const fs::path& target,
   }
   StagedFolder staged(target);
   write_file_atomically((staged.path() / kConfigName).string(), config.dump(2) + "\n");
-  copy_side_files(source_folder, staged.path());
+  copy_side_files(checkpoint.folder, staged.path());
+  if (checkpoint.adapter) copy_side_files(checkpoint.adapter->folder, staged.path());
   write_shards(staged.path(), table.infos, table.provider, options.max_shard_bytes);
   if (options.verify) verify_written(staged.path(), table);
   if (&family == &headway_family()) write_manifest(staged.path());
   staged.commit();
+  std::vector<std::string> notes = held.notes;
+  if (checkpoint.adapter) {
+    notes.push_back(fmt::format("merged the adapter {}", checkpoint.adapter->folder.string()));
+  }
   return {std::string(checkpoint.family->name),
           std::string(family.name),
           table.infos.size(),
           total_bytes(table),
           options.verify,
-          held.notes};
+          notes};
 }
 
 }  // namespace headway::io

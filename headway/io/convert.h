@@ -11,10 +11,12 @@
 namespace headway::io {
 
 struct ConvertOptions {
-  /// Target family; empty: `headway` for others' checkpoints, the family it came from for ours.
+  /// Target family; empty: `headway` for others' checkpoints, the family it came from for ours, and
+  /// the model's own where an adapter is merged.
   std::string to;
   bool verify = false;  // read back what was written and compare every byte
   bool untie = false;   // a tied model whose file has another head becomes an untied one
+  std::optional<std::filesystem::path> adapter;  // folder of one to merge
   AccountOptions account;
   int64_t max_shard_bytes = kDefaultMaxShardBytes;
 };

@@ -85,6 +85,11 @@ Dtype dtype_of(c10::ScalarType type) {
                          ", which the format cannot hold");
 }
 
+bool is_floating(Dtype dtype) {
+  return dtype == Dtype::kF32 || dtype == Dtype::kBF16 || dtype == Dtype::kF16 ||
+         dtype == Dtype::kF64;
+}
+
 std::string torch_dtype_name(c10::ScalarType type) {
   switch (type) {
     case c10::ScalarType::Float:

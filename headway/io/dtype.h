@@ -47,6 +47,9 @@ std::optional<c10::ScalarType> scalar_type(Dtype dtype);
 /// The file type of a libtorch type; UnsupportedError where the format has none.
 Dtype dtype_of(c10::ScalarType type);
 
+/// F32, BF16, F16 or F64: what weights may be.
+bool is_floating(Dtype dtype);
+
 /// float32, float64, bfloat16, float16: what a config.json calls a floating type.
 std::string torch_dtype_name(c10::ScalarType type);
 

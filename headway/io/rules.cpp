@@ -156,6 +156,46 @@ const Transform& grouped_rows(int64_t groups) {
   return made.emplace(groups, std::move(transform)).first->second;
 }
 
+const Transform kStackTransposed = {
+    "stack_transposed",
+    [](const std::vector<Shape>& native) {
+      return std::vector<Shape>{
+          {static_cast<int64_t>(native.size()), native.front().at(1), native.front().at(0)}};
+    },
+    [](const std::vector<at::Tensor>& disk, const std::vector<Shape>&) {
+      std::vector<at::Tensor> parts;
+      for (const at::Tensor& entry : disk.front().unbind(0)) parts.push_back(entry.t());
+      return parts;
+    },
+    [](const std::vector<at::Tensor>& native) {
+      return std::vector<at::Tensor>{at::stack(native).transpose(1, 2)};
+    }};
+
+const Transform kStackInterleaved = {
+    "stack_interleaved",
+    [](const std::vector<Shape>& native) {
+      Shape shape = {static_cast<int64_t>(native.size() / 2)};
+      if (native.front().size() == 2) shape.push_back(native.front()[1]);
+      shape.push_back(2 * native.front()[0]);
+      return std::vector<Shape>{shape};
+    },
+    [](const std::vector<at::Tensor>& disk, const std::vector<Shape>&) {
+      std::vector<at::Tensor> parts;
+      for (const at::Tensor& entry : disk.front().unbind(0)) {
+        for (int64_t turn = 0; turn < 2; ++turn) {
+          parts.push_back(entry.slice(-1, turn, std::nullopt, 2).t());
+        }
+      }
+      return parts;
+    },
+    [](const std::vector<at::Tensor>& native) {
+      std::vector<at::Tensor> entries;
+      for (size_t i = 0; i + 1 < native.size(); i += 2) {
+        entries.push_back(at::stack({native[i].t(), native[i + 1].t()}, -1).flatten(-2));
+      }
+      return std::vector<at::Tensor>{at::stack(entries)};
+    }};
+
 bool matches_glob(std::string_view pattern, std::string_view name) {
   // Greedy with one point to return to: linear in practice, never exponential.
   size_t p = 0, n = 0, star = std::string_view::npos, resume = 0;

@@ -43,6 +43,12 @@ extern const Transform kThirds;
 /// multiple.
 const Transform& grouped_rows(int64_t groups);
 
+/// Native tensors of equal shape [R,C] are, transposed, the entries of one on disk: [E,C,R].
+extern const Transform kStackTransposed;
+/// The same with two native tensors for an entry, whose columns take turns on disk: [E,C,2R]; and
+/// vectors [R] likewise: [E,2R].
+extern const Transform kStackInterleaved;
+
 /// Names may hold `{}`, numbers (of the layer, of the expert) that are the same in all of them, in
 /// order. `{*}` in native names stands for 0, 1, 2, … as far as there are tensors: the rule binds
 /// all of them at once, number by number.

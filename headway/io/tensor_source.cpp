@@ -2,6 +2,8 @@
 #include "headway/io/tensor_source.h"
 
 #include <algorithm>
+#include <deque>
+#include <mutex>
 #include <set>
 
 #include <fmt/format.h>
@@ -42,8 +44,33 @@ int64_t data_bytes(const SafetensorsFile& file) {
 
 }  // namespace
 
+class TensorSource::Kept {
+ public:
+  at::Tensor get(const std::string& name, const Reader& read) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [held, tensor] : tensors_) {
+      if (held == name) return tensor;
+    }
+    tensors_.emplace_back(name, read());
+    if (tensors_.size() > kMost) tensors_.pop_front();
+    return tensors_.back().second;
+  }
+
+  void forget(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(tensors_, [&](const auto& held) { return held.first == name; });
+  }
+
+ private:
+  static constexpr size_t kMost = 2;  // up and down projections of one layer's experts
+
+  std::mutex mutex_;
+  std::deque<std::pair<std::string, at::Tensor>> tensors_;
+};
+
 TensorSource TensorSource::open(const fs::path& folder) {
   TensorSource source;
+  source.kept_ = std::make_shared<Kept>();
   source.folder_ = folder.string();
   std::error_code error;
   if (!fs::is_directory(folder, error)) {
@@ -117,6 +144,32 @@ const TensorInfo& TensorSource::info(const std::string& name) const {
   const auto found = infos_.find(name);
   if (found != infos_.end()) return found->second;
   throw CheckpointError(fmt::format("[{}] tensor \"{}\" = missing", folder_, shorten(name)));
+}
+
+at::Tensor TensorSource::load(const std::string& name) const {
+  const auto made = derived_.find(name);
+  return made == derived_.end() ? file_of(name).load(name) : kept_->get(name, made->second).clone();
+}
+
+at::Tensor TensorSource::view(const std::string& name) const {
+  const auto made = derived_.find(name);
+  return made == derived_.end() ? file_of(name).view(name) : kept_->get(name, made->second);
+}
+
+TensorSource::Reader TensorSource::reader(const std::string& name) const {
+  const auto made = derived_.find(name);
+  if (made != derived_.end()) return made->second;
+  return [file = &file_of(name), name] { return file->view(name); };
+}
+
+void TensorSource::derive(const TensorInfo& info, const std::vector<std::string>& inputs,
+                          Reader read) {
+  for (const std::string& input : inputs) {
+    if (input != info.name) infos_.erase(input);
+  }
+  kept_->forget(info.name);
+  infos_[info.name] = info;
+  derived_[info.name] = std::move(read);
 }
 
 const SafetensorsFile& TensorSource::file_of(const std::string& name) const {

@@ -5,11 +5,14 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "headway/nn/adapter.h"
+
 namespace headway::nn {
 
 Linear::Linear(const ParameterScope& scope)
     : weight_(scope.take("weight")),
       bias_(scope.take_optional("bias")),
+      adapter_(low_rank_of(scope)),
       delayed_(scope.parameters().delayed()),
       queue_(c10::make_intrusive<ops::WgradQueue>()) {
   for (const spec::RowSegment& segment : scope.spec_of("weight").segments) {
@@ -45,6 +48,7 @@ at::Tensor Linear::full_bias() const {
 }
 
 at::Tensor Linear::forward(const at::Tensor& x_TI) const {
+  if (adapter_ != nullptr) return ops::low_rank_linear(x_TI, weight_, full_bias(), *adapter_);
   if (delayed_->on) return ops::delayed_linear(x_TI, weight_, full_bias(), queue_);
   return ops::linear(x_TI, weight_, full_bias());
 }

@@ -10,12 +10,13 @@
 
 #include "headway/nn/parameters.h"
 #include "headway/ops/linear.h"
+#include "headway/ops/low_rank_linear.h"
 
 namespace headway::nn {
 
 class Linear {
  public:
-  /// Takes `weight` and, if listed, `bias` of the scope.
+  /// Takes `weight` and, if listed, `bias` and `adapter.*` of the scope.
   explicit Linear(const ParameterScope& scope);
 
   /// x [T,I] -> [T, Σ rows].
@@ -39,6 +40,7 @@ class Linear {
   std::vector<bool> biased_;
   std::vector<std::string> names_;
   std::vector<int64_t> widths_;
+  std::shared_ptr<const ops::LowRank> adapter_;  // null without one
   std::shared_ptr<DelayedGradients> delayed_;
   c10::intrusive_ptr<ops::WgradQueue> queue_;
 };

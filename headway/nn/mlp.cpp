@@ -15,6 +15,8 @@ ops::ActivationKind activation_kind(spec::Activation activation) {
       return ops::ActivationKind::kGelu;
     case spec::Activation::kRelu:
       return ops::ActivationKind::kRelu;
+    case spec::Activation::kQuickGelu:
+      return ops::ActivationKind::kQuickGelu;
   }
   throw InternalError("[nn::DenseMlp] activation is not in the enum");
 }

@@ -60,7 +60,9 @@ ops::BalanceOptions balance_options(const spec::MoeSpec& spec) {
 }
 
 ops::ExpertOptions expert_options(const spec::MoeSpec& spec) {
-  return {spec.num_experts, activation_kind(spec.activation), spec.gated, spec.limit.value_or(0.0)};
+  return {spec.num_experts, activation_kind(spec.activation),
+          spec.gated,       spec.limit.value_or(0.0),
+          spec.limit_input, spec.linear_offset};
 }
 
 std::optional<Linear> linear_if(bool present, const ParameterScope& scope) {

@@ -50,15 +50,20 @@ void fill_segment(at::Tensor rows, const spec::InitRule& rule, uint64_t key) {
   throw InternalError("[nn::Parameters] init rule is not in the enum");
 }
 
-std::vector<spec::TensorSpec> checked_tensors(const spec::ModelSpec& spec) {
+std::vector<spec::TensorSpec> checked_tensors(const spec::ModelSpec& spec,
+                                              const spec::AdapterSpec* adapter) {
   spec::validate(spec);
-  return spec::tensors(spec);
+  if (adapter == nullptr) return spec::tensors(spec);
+  return spec::adapted(spec::tensors(spec), *adapter);
 }
 
 }  // namespace
 
-Parameters::Parameters(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device)
-    : Parameters(checked_tensors(spec), dtype, device) {}
+Parameters::Parameters(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device,
+                       std::shared_ptr<const spec::AdapterSpec> adapter)
+    : Parameters(checked_tensors(spec, adapter.get()), dtype, device) {
+  adapter_ = std::move(adapter);
+}
 
 Parameters::Parameters(std::vector<spec::TensorSpec> specs, at::ScalarType dtype, at::Device device)
     : specs_(std::move(specs)), dtype_(dtype), device_(device) {
@@ -75,13 +80,21 @@ Parameters::Parameters(std::vector<spec::TensorSpec> specs, at::ScalarType dtype
   }
 }
 
-void Parameters::initialise(uint64_t seed) {
+void Parameters::draw(size_t index, uint64_t seed) {
   at::NoGradGuard no_grad;
+  for (const spec::RowSegment& segment : specs_[index].segments) {
+    fill_segment(tensors_[index].narrow(0, segment.begin, segment.rows), segment.init,
+                 stream_key(seed, specs_[index].name, segment.name));
+  }
+}
+
+void Parameters::initialise(uint64_t seed) {
+  for (size_t i = 0; i < specs_.size(); ++i) draw(i, seed);
+}
+
+void Parameters::initialise_trained(uint64_t seed) {
   for (size_t i = 0; i < specs_.size(); ++i) {
-    for (const spec::RowSegment& segment : specs_[i].segments) {
-      fill_segment(tensors_[i].narrow(0, segment.begin, segment.rows), segment.init,
-                   stream_key(seed, specs_[i].name, segment.name));
-    }
+    if (specs_[i].trainable) draw(i, seed);
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "headway/spec/adapter.h"
 #include "headway/spec/model_spec.h"
 #include "headway/spec/tensor_inventory.h"
 
@@ -31,8 +32,10 @@ struct DelayedGradients {
 class Parameters {
  public:
   /// Allocates every tensor (uninitialised) with gradients on for trainable ones.
-  /// Errors: ConfigError from validate(spec).
-  Parameters(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device);
+  /// With an adapter: its tensors too, and gradients for them alone. Errors: ConfigError from
+  /// validate(spec) and spec::adapted.
+  Parameters(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device,
+             std::shared_ptr<const spec::AdapterSpec> adapter = nullptr);
 
   /// The same for any list of tensors: modules of one's own, or several models side by side.
   /// Errors: ConfigError for two tensors of one name or sizes that do not fit 64 bits.
@@ -42,6 +45,8 @@ class Parameters {
   /// segment name), so switching one segment on or off leaves all others bit-identical. Drawn in
   /// float32 on the CPU, then cast.
   void initialise(uint64_t seed);
+  /// The same for the tensors that train: those of an adapter, where there is one.
+  void initialise_trained(uint64_t seed);
 
   /// The tensor a module asks for; marks it as taken. InternalError if the inventory has no such
   /// name.
@@ -58,17 +63,22 @@ class Parameters {
   /// Shared with the modules, so that it outlives a move of this object.
   const std::shared_ptr<DelayedGradients>& delayed() const { return delayed_; }
 
+  /// Null without one.
+  const spec::AdapterSpec* adapter() const { return adapter_.get(); }
+
   at::ScalarType dtype() const { return dtype_; }
   at::Device device() const { return device_; }
 
  private:
   size_t index_of(const std::string& name) const;
+  void draw(size_t index, uint64_t seed);
 
   std::vector<spec::TensorSpec> specs_;
   std::vector<at::Tensor> tensors_;
   std::vector<bool> taken_;
   std::unordered_map<std::string, size_t> index_;
   std::shared_ptr<DelayedGradients> delayed_ = std::make_shared<DelayedGradients>();
+  std::shared_ptr<const spec::AdapterSpec> adapter_;
   at::ScalarType dtype_;
   at::Device device_;
 };

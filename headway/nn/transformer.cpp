@@ -23,9 +23,10 @@ double rounded_scale(const spec::EmbeddingSpec& embedding, at::ScalarType dtype)
 
 }  // namespace
 
-Transformer::Transformer(spec::ModelSpec spec, at::ScalarType dtype, at::Device device)
+Transformer::Transformer(spec::ModelSpec spec, at::ScalarType dtype, at::Device device,
+                         std::shared_ptr<const spec::AdapterSpec> adapter)
     : spec_(std::move(spec)),
-      parameters_(spec_, dtype, device),
+      parameters_(spec_, dtype, device, std::move(adapter)),
       embedding_scale_(rounded_scale(spec_.embedding, dtype)) {
   const ParameterScope root(parameters_, "");
   if (!spec_.rope_per_layer)

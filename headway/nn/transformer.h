@@ -34,9 +34,11 @@ struct LossOptions {
 class Transformer {
  public:
   /// Allocates parameters uninitialised: call parameters().initialise(seed) or load into them.
-  /// Errors: ConfigError from spec::validate.
+  /// With an adapter its tensors stand beside the projections and train alone. Errors: ConfigError
+  /// from spec::validate.
   explicit Transformer(spec::ModelSpec spec, at::ScalarType dtype = at::kFloat,
-                       at::Device device = at::kCPU);
+                       at::Device device = at::kCPU,
+                       std::shared_ptr<const spec::AdapterSpec> adapter = nullptr);
   Transformer(Transformer&&) = default;
 
   /// Final hidden states, normed: ids int64 [T] -> [T,D].

@@ -87,6 +87,9 @@ void check_weights(const at::Tensor& x, const ExpertWeights& w, const ExpertOpti
   if (!(o.limit >= 0) || !std::isfinite(o.limit) || (o.limit > 0 && !o.gated)) {
     throw_shape(kOp, "limit", o.limit, "0 (none), or a positive finite number with a gate");
   }
+  if (!std::isfinite(o.offset) || (o.offset != 0 && !o.gated)) {
+    throw_shape(kOp, "offset", o.offset, "0 (none), or a finite number with a gate");
+  }
 }
 
 void check_range(const at::Tensor& experts, int64_t num_experts) {
@@ -119,17 +122,19 @@ class ExpertsFunction : public torch::autograd::Function<ExpertsFunction> {
     const ExpertsForward result = run_forward({x, w, experts, weights, o}, true);
     context->save_for_backward(
         {x, w, up, weights.up_bias, down, weights.down_bias, experts, result.up_rows});
-    context->saved_data["integers"] =
-        std::vector<int64_t>{o.num_experts, static_cast<int64_t>(o.activation), o.gated ? 1 : 0};
+    context->saved_data["integers"] = std::vector<int64_t>{
+        o.num_experts, static_cast<int64_t>(o.activation), o.gated ? 1 : 0, o.limit_input ? 1 : 0};
     context->saved_data["limit"] = o.limit;
+    context->saved_data["offset"] = o.offset;
     return result.y;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const auto saved = context->get_saved_variables();
     const auto integers = context->saved_data["integers"].toIntVector();
-    const ExpertOptions options{integers[0], static_cast<ActivationKind>(integers[1]),
-                                integers[2] != 0, context->saved_data["limit"].toDouble()};
+    const ExpertOptions options{integers[0],      static_cast<ActivationKind>(integers[1]),
+                                integers[2] != 0, context->saved_data["limit"].toDouble(),
+                                integers[3] != 0, context->saved_data["offset"].toDouble()};
     const ExpertArguments arguments{
         saved[0], saved[1], saved[6], {saved[2], saved[3], saved[4], saved[5]}, options};
     // An absent bias is no edge of the graph: those after it move up.

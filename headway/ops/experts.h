@@ -22,11 +22,15 @@ struct ExpertOptions {
   int64_t num_experts = 1;
   ActivationKind activation = ActivationKind::kSilu;
   bool gated = true;
-  double limit = 0.0;  // as in gated_activation; 0: none
+  double limit = 0.0;  // this and the following as in GatedOptions
+  bool limit_input = false;
+  double offset = 0.0;
+
+  GatedOptions gated_options() const { return {limit, limit_input, offset}; }
 };
 
 /// y_t = Σ_j w_tj·(down_e h_e(x_t) + c_e), e = experts_tj, over choices >= 0; with
-/// h_e(x) = act(gate_e x) ∘ up_e x, or act(up_e x), biases added to the projections.
+/// h_e(x) = act(gate_e x) ∘ (up_e x + c), or act(up_e x), biases added to the projections.
 /// Tokens are put in order of their expert, so that each expert is one product over contiguous
 /// rows; an expert without tokens is legal, costs nothing and gets zeros as gradient.
 /// Shapes: x [T,I], weights [T,K], experts int64 [T,K], no expert twice in a row -> [T,O].

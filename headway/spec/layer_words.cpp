@@ -100,7 +100,10 @@ std::string mlp_words(const MoeSpec& moe) {
   if (router.z_loss > 0) text += " z-loss";
   if (moe.capacity) text += " capacity " + format_double(moe.capacity->factor);
   if (moe.latent_size) text += fmt::format(" latent {}", *moe.latent_size);
-  if (moe.limit) text += " limit " + format_double(*moe.limit);
+  if (moe.limit) {
+    text += (moe.limit_input ? " input-limit " : " limit ") + format_double(*moe.limit);
+  }
+  if (moe.linear_offset != 0) text += " offset " + format_double(moe.linear_offset);
   if (moe.bias || router.bias) text += " bias";
   if (moe.weight_input) text += " weights-input";
   if (!moe.shared) return text;

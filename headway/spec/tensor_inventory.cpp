@@ -47,9 +47,19 @@ class Collector {
                false);
     }
     weight.shape = {weight_rows, columns};
+    weight.projection = true;
     bias.shape = {bias_rows};
     out_.push_back(std::move(weight));
     if (bias_rows > 0) out_.push_back(std::move(bias));
+  }
+
+  /// A matrix that its module multiplies in its own way.
+  void not_a_projection(const std::string& name) {
+    for (size_t i = out_.size(); i-- > 0;) {
+      if (out_[i].name != module_ + name) continue;
+      out_[i].projection = false;
+      return;
+    }
   }
 
   /// The projections of all experts, one below the other: segments `e<number>.<segment>`, disk
@@ -70,6 +80,7 @@ class Collector {
     for (size_t i = first; i < out_.size(); ++i) {
       out_[i].experts = count;
       out_[i].used_experts = used;
+      out_[i].projection = false;
     }
   }
 
@@ -262,6 +273,7 @@ void collect_mlp(Collector& out, const ModelSpec& spec, const MoeSpec& moe) {
   out.projection("mlp.router", spec.hidden_size,
                  {{"weight", moe.num_experts, "mlp.gate", init, moe.router.bias}},
                  ShardAxis::kNone);
+  out.not_a_projection("mlp.router.weight");
   if (moe.router.expert_bias) {
     out.wide_vector("mlp.router.expert_bias", moe.num_experts, "mlp.gate.e_score_correction_bias");
   }

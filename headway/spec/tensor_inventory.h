@@ -45,7 +45,8 @@ struct TensorSpec {
   /// Experts whose rows follow each other, and how many of them one token uses; 1 of 1 for others.
   int64_t experts = 1;
   int64_t used_experts = 1;
-  int64_t layer = -1;  // block number (spec::block_at), -1 outside of blocks
+  int64_t layer = -1;       // block number (spec::block_at), -1 outside of blocks
+  bool projection = false;  // the weight of a plain projection, beside which an adapter may stand
   /// Product of `shape`; ConfigError when it does not fit 64 bits.
   int64_t numel() const;
   /// Shape of one segment on disk: [rows, shape[1:]…].

@@ -91,7 +91,8 @@ const std::string& ChatFormat::source(const std::string& name, bool has_tools) c
   if (templates.empty()) {
     throw CheckpointError(
         fmt::format("[{}] chat template = none, allowed chat_template.jinja or chat_template in "
-                    "tokenizer_config.json; hint: --chat-template FILE.jinja",
+                    "tokenizer_config.json; hint: --chat-template FILE.jinja, in a run "
+                    "file data.chat.chat_template",
                     folder));
   }
   const auto find = [this](std::string_view wanted) {

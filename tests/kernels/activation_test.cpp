@@ -33,7 +33,9 @@ struct Kind {
 constexpr Kind kKinds[] = {{ActivationKind::kSilu, NaiveCurve::kSilu},
                            {ActivationKind::kGeluTanh, NaiveCurve::kGeluTanh},
                            {ActivationKind::kGelu, NaiveCurve::kGelu},
-                           {ActivationKind::kRelu, NaiveCurve::kRelu}};
+                           {ActivationKind::kRelu, NaiveCurve::kRelu},
+                           {ActivationKind::kQuickGelu, NaiveCurve::kQuickGelu}};
+constexpr test::NaiveGate kGates[] = {{}, {0.5, false, 0.0}, {0.5, true, 0.0}, {0.75, true, 1.0}};
 
 class ActivationKernel : public testing::TestWithParam<std::tuple<KernelVariant, at::ScalarType>> {
  protected:
@@ -48,20 +50,22 @@ TEST_P(ActivationKernel, GatedAgreesWithScalarLoops) {
   for (const int64_t width : kWidths) {
     for (const Kind& kind : kKinds) {
       if (!takes(kind.kind)) continue;
-      for (const double limit : {0.0, 0.5}) {
-        SCOPED_TRACE(testing::Message() << "width " << width << " kind "
-                                        << static_cast<int>(kind.kind) << " limit " << limit);
+      for (const test::NaiveGate& gate : kGates) {
+        SCOPED_TRACE(testing::Message()
+                     << "width " << width << " kind " << static_cast<int>(kind.kind) << " limit "
+                     << gate.limit << " input " << gate.limit_input << " offset " << gate.offset);
         const at::Tensor x =
             (test::normal_tensor({9, 2 * width}, type, 1) * 3).detach().requires_grad_();
         const at::Tensor dy = test::normal_tensor({9, width}, type, 2);
-        const at::Tensor y = gated_activation(x, kind.kind, limit);
+        const at::Tensor y =
+            gated_activation(x, kind.kind, {gate.limit, gate.limit_input, gate.offset});
         y.backward(dy);
         EXPECT_EQ(y.scalar_type(), type);
         const test::Matrix rows = test::to_matrix(x);
-        EXPECT_TRUE(close(y, test::from_matrix(test::naive_gated(rows, kind.curve, limit)),
+        EXPECT_TRUE(close(y, test::from_matrix(test::naive_gated(rows, kind.curve, gate)),
                           test::tolerance(type, 1), kNaiveError));
         EXPECT_TRUE(close(x.grad(),
-                          test::from_matrix(test::naive_gated_gradient(rows, kind.curve, limit,
+                          test::from_matrix(test::naive_gated_gradient(rows, kind.curve, gate,
                                                                        test::to_matrix(dy))),
                           test::tolerance(type, 1), kNaiveError));
       }
@@ -102,6 +106,17 @@ TEST_P(ActivationKernel, ClampFollowsTheActivation) {
   at::Tensor leaf = x.clone().requires_grad_();
   gated_activation(leaf, ActivationKind::kSilu, 7.0).sum().backward();
   EXPECT_TRUE(leaf.grad().eq(0).all().item<bool>());
+}
+
+/// gpt-oss: (clamp(u) + 1)·g·σ(1.702 g) of g = min(10, 7), u = -9 and of g = -9, u = 7.
+TEST_P(ActivationKernel, ClampOnTheInputPrecedesTheActivation) {
+  const auto& [variant, type] = GetParam();
+  const ScopedKernel forced("activation", variant.kernel, variant.target);
+  const at::Tensor x = at::tensor({10.0, -9.0, -9.0, 7.0}, at::kDouble).to(type).view({2, 2});
+  const at::Tensor y = gated_activation(x, ActivationKind::kQuickGelu, {7.0, true, 1.0});
+  const double tolerance = test::tolerance(type, 1);
+  EXPECT_NEAR(y[0].item<double>(), -41.9997188, 42 * tolerance + 1e-6);
+  EXPECT_NEAR(y[1].item<double>(), -8.0127e-6 * 2, 1.7e-5 * tolerance + 1e-9);
 }
 
 TEST_P(ActivationKernel, FarValuesAndNotANumber) {

@@ -110,6 +110,8 @@ test::NaiveCurve curve_of(ActivationKind kind) {
       return test::NaiveCurve::kGeluTanh;
     case ActivationKind::kGelu:
       return test::NaiveCurve::kGelu;
+    case ActivationKind::kQuickGelu:
+      return test::NaiveCurve::kQuickGelu;
     default:
       return test::NaiveCurve::kRelu;
   }
@@ -143,7 +145,9 @@ at::Tensor naive(const Problem& p, const Size& s) {
       std::vector<double> h(s.width);
       const auto curve = curve_of(p.options.activation);
       if (p.options.gated) {
-        h = test::naive_gated(inner, curve, p.options.limit).values;
+        h = test::naive_gated(inner, curve,
+                              {p.options.limit, p.options.limit_input, p.options.offset})
+                .values;
       } else {
         for (int64_t f = 0; f < s.width; ++f) h[f] = test::naive_curve(curve, inner.values[f]);
       }
@@ -174,11 +178,12 @@ TEST_P(ExpertsKernel, AgreesWithScalarLoops) {
   const ScopedKernel forced("experts", variant.kernel, variant.target);
   for (const Size& size : kSizes) {
     for (const auto kind : {ActivationKind::kSilu, ActivationKind::kGeluTanh, ActivationKind::kGelu,
-                            ActivationKind::kRelu}) {
+                            ActivationKind::kRelu, ActivationKind::kQuickGelu}) {
       for (const bool gated : {true, false}) {
         SCOPED_TRACE(testing::Message() << size.tokens << " tokens, activation "
                                         << static_cast<int>(kind) << " gated " << gated);
-        const ExpertOptions options{1, kind, gated, gated ? 0.7 : 0.0};
+        const bool input = gated && kind == ActivationKind::kQuickGelu;
+        const ExpertOptions options{1, kind, gated, gated ? 0.7 : 0.0, input, input ? 1.0 : 0.0};
         const Problem p = make(size, type, options, gated, true);
         const at::Tensor want = naive(p, size);
         EXPECT_TRUE(close(p.run(), want, allowed(type, size)));
@@ -196,7 +201,8 @@ TEST_P(ExpertsKernel, GradientsAreTheReferencesInDouble) {
   const Size big{900, 2, 5, 24, 20, 24};  // several blocks of rows of one expert
   for (const Size& size : {kSizes[1], kSizes[2], kSizes[3], big}) {
     for (const bool bias : {false, true}) {
-      const ExpertOptions options{1, ActivationKind::kSilu, true, bias ? 0.7 : 0.0};
+      const ExpertOptions options{1,    ActivationKind::kSilu, true, bias ? 0.7 : 0.0,
+                                  bias, bias ? 1.0 : 0.0};
       const Problem p = make(size, type, options, bias, true);
       Problem exact = p;
       const auto widen = [](at::Tensor& x) {

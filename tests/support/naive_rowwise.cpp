@@ -118,6 +118,8 @@ double naive_curve(NaiveCurve curve, double x) {
       return 0.5 * x * (1.0 + std::erf(x / std::numbers::sqrt2));
     case NaiveCurve::kRelu:
       return x > 0.0 ? x : 0.0;
+    case NaiveCurve::kQuickGelu:
+      return x * sigmoid(1.702 * x);
   }
   return NAN;
 }
@@ -136,38 +138,47 @@ double naive_curve_slope(NaiveCurve curve, double x) {
              x * std::exp(-0.5 * x * x) / std::sqrt(2.0 * std::numbers::pi);
     case NaiveCurve::kRelu:
       return x > 0.0 ? 1.0 : 0.0;
+    case NaiveCurve::kQuickGelu: {
+      const double s = sigmoid(1.702 * x);
+      return s + 1.702 * x * s * (1.0 - s);
+    }
   }
   return NAN;
 }
 
-Matrix naive_gated(const Matrix& gate_up, NaiveCurve curve, double limit) {
+Matrix naive_gated(const Matrix& gate_up, NaiveCurve curve, const NaiveGate& options) {
   const int64_t width = gate_up.columns / 2;
+  const double limit = options.limit;
   Matrix y(gate_up.rows, width);
   for (int64_t row = 0; row < y.rows; ++row) {
     for (int64_t c = 0; c < width; ++c) {
-      double act = naive_curve(curve, gate_up.at(row, c)), up = gate_up.at(row, width + c);
-      if (limit > 0.0) {
-        act = std::min(act, limit);
-        up = std::clamp(up, -limit, limit);
-      }
-      y.at(row, c) = act * up;
+      double gate = gate_up.at(row, c), up = gate_up.at(row, width + c);
+      if (limit > 0.0 && options.limit_input) gate = std::min(gate, limit);
+      double act = naive_curve(curve, gate);
+      if (limit > 0.0 && !options.limit_input) act = std::min(act, limit);
+      if (limit > 0.0) up = std::clamp(up, -limit, limit);
+      y.at(row, c) = act * (up + options.offset);
     }
   }
   return y;
 }
 
-Matrix naive_gated_gradient(const Matrix& gate_up, NaiveCurve curve, double limit,
+Matrix naive_gated_gradient(const Matrix& gate_up, NaiveCurve curve, const NaiveGate& options,
                             const Matrix& dy) {
   const int64_t width = gate_up.columns / 2;
+  const double limit = options.limit;
   Matrix d(gate_up.rows, gate_up.columns);
   for (int64_t row = 0; row < d.rows; ++row) {
     for (int64_t c = 0; c < width; ++c) {
-      const double gate = gate_up.at(row, c), up = gate_up.at(row, width + c);
-      const double act = naive_curve(curve, gate), grad = dy.at(row, c);
-      const bool act_binds = limit > 0.0 && act > limit;
+      double gate = gate_up.at(row, c);
+      const double up = gate_up.at(row, width + c), grad = dy.at(row, c);
+      const bool gate_binds = limit > 0.0 && options.limit_input && gate > limit;
+      if (gate_binds) gate = limit;
+      const double act = naive_curve(curve, gate);
+      const bool act_binds = limit > 0.0 && !options.limit_input && act > limit;
       const bool up_binds = limit > 0.0 && std::abs(up) > limit;
-      const double held = up_binds ? std::copysign(limit, up) : up;
-      d.at(row, c) = act_binds ? 0.0 : grad * held * naive_curve_slope(curve, gate);
+      const double factor = (up_binds ? std::copysign(limit, up) : up) + options.offset;
+      d.at(row, c) = gate_binds || act_binds ? 0.0 : grad * factor * naive_curve_slope(curve, gate);
       d.at(row, width + c) = up_binds ? 0.0 : grad * (act_binds ? limit : act);
     }
   }

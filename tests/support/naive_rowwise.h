@@ -42,13 +42,21 @@ struct NaiveGateGradients {
 };
 NaiveGateGradients naive_gate_gradients(const Matrix& x, const Matrix& gate, const Matrix& dy);
 
-enum class NaiveCurve { kSilu, kGeluTanh, kGelu, kRelu };
+enum class NaiveCurve { kSilu, kGeluTanh, kGelu, kRelu, kQuickGelu };
 double naive_curve(NaiveCurve curve, double x);
 double naive_curve_slope(NaiveCurve curve, double x);
 
-/// Rows [gate | up] -> min(act(gate), m)·clamp(up, ±m); limit 0: none.
-Matrix naive_gated(const Matrix& gate_up, NaiveCurve curve, double limit);
-Matrix naive_gated_gradient(const Matrix& gate_up, NaiveCurve curve, double limit,
+/// Clamp m of both branches (0: none), after the activation or on its input, and what is added to
+/// the other branch behind it.
+struct NaiveGate {
+  double limit = 0.0;
+  bool limit_input = false;
+  double offset = 0.0;
+};
+
+/// Rows [gate | up] -> min(act(gate), m)·(clamp(up, ±m) + c), or act(min(gate, m)) in its place.
+Matrix naive_gated(const Matrix& gate_up, NaiveCurve curve, const NaiveGate& options);
+Matrix naive_gated_gradient(const Matrix& gate_up, NaiveCurve curve, const NaiveGate& options,
                             const Matrix& dy);
 
 }  // namespace headway::test

@@ -1,4 +1,5 @@
-// Layout of a token file: header, tokens, padding to 8 bytes, table of document ends (uint64).
+// Layout of a token file: header, tokens, padding to 8 bytes, table of document ends (uint64),
+// table of learned spans (begin and end of each, uint64; none = all tokens are learned).
 // Not for: code outside headway/data and its tests; the layout may change with kVersion.
 #pragma once
 
@@ -29,7 +30,9 @@ struct Header {
   ContentHash::Value tokenizer;  // of the tokenizer's fingerprint
   ContentHash::Value payload;    // of everything after the header
   ContentHash::Value header;     // of the fields above
-  std::uint64_t reserved[3];     // zero
+  std::uint64_t learned_count;   // entries of the table of learned spans; the size of the file and
+                                 // the payload's hash vouch for it
+  std::uint64_t reserved[2];     // zero
 };
 static_assert(sizeof(Header) == 128);
 

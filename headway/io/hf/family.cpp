@@ -16,11 +16,11 @@ namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> kFamilies = {
-      &headway_family(),          &llama_family(),       &minimax_m2_family(),
-      &mistral_family(),          &qwen3_family(),       &qwen3_moe_family(),
-      &qwen3_5_family(),          &qwen3_5_moe_family(), &qwen3_5_text_family(),
-      &qwen3_5_moe_text_family(), &olmo_hybrid_family(), &qwen3_next_family(),
-      &step3p5_family()};
+      &headway_family(),     &llama_family(),        &gpt_oss_family(),
+      &qwen2_family(),       &minimax_m2_family(),   &mistral_family(),
+      &qwen3_family(),       &qwen3_moe_family(),    &qwen3_5_family(),
+      &qwen3_5_moe_family(), &qwen3_5_text_family(), &qwen3_5_moe_text_family(),
+      &olmo_hybrid_family(), &qwen3_next_family(),   &step3p5_family()};
   return kFamilies;
 }
 
@@ -178,6 +178,10 @@ Json export_config(const Family& family, const spec::ModelSpec& spec, const Expo
   if (original && !spec.mtp) original->spec.mtp.reset();
   if (original && canonical_spec(original->spec) == canonical_spec(spec)) {
     Json result = *hints.original;
+    result.erase("quantization_config");  // an export is not quantised
+    if (result.contains("text_config") && result["text_config"].is_object()) {
+      result["text_config"].erase("quantization_config");
+    }
     result[dtype] = hints.dtype;
     return result;
   }

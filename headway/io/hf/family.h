@@ -49,10 +49,12 @@ struct Family {
 inline constexpr const char* kTextConfig = "text_config";
 
 const Family& headway_family();
+const Family& gpt_oss_family();
 const Family& llama_family();
 const Family& mistral_family();
 const Family& minimax_m2_family();
 const Family& olmo_hybrid_family();
+const Family& qwen2_family();
 const Family& qwen3_family();
 const Family& qwen3_moe_family();
 const Family& qwen3_5_family();

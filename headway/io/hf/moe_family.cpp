@@ -23,13 +23,20 @@ void form_reasons(size_t layer, const spec::MoeSpec& moe, const MoeForm& form, R
          router.normalize ? "weights divided by their sum" : "weights not divided by their sum");
   add_if(!form.scale && router.scale != 1.0, "a factor on router weights");
   add_if(!form.groups && router.num_groups > 1, "groups of experts");
-  add_if(router.bias, "a bias of the router's projection");
+  add_if(router.bias != form.biases,
+         form.biases ? "no bias of the router's projection" : "a bias of the router's projection");
   add_if(router.sinkhorn, "Sinkhorn routing");
-  add_if(moe.bias, "biases of experts");
+  add_if(moe.bias != form.biases, form.biases ? "no biases of experts" : "biases of experts");
   add_if(moe.capacity.has_value(), "a capacity of experts");
   add_if(moe.latent_size.has_value(), "a latent width of experts");
   add_if(moe.weight_input, "router weights on the input of experts");
-  add_if(!form.limits && moe.limit, "a limit in the experts");
+  add_if(!form.limits && moe.limit && !moe.limit_input, "a limit in the experts");
+  const bool clamped = moe.limit && moe.limit_input && moe.linear_offset == 1.0 &&
+                       moe.activation == spec::Activation::kQuickGelu && moe.gated;
+  add_if(form.clamped_input && !clamped,
+         "experts without a limit before quick_gelu and an offset of 1");
+  add_if(!form.clamped_input && moe.limit_input, "a limit before the activation of experts");
+  add_if(!form.clamped_input && moe.linear_offset != 0, "an offset in the experts");
   add_if(moe.shared.has_value() != form.shared,
          form.shared ? "no shared expert" : "a shared expert");
   if (!moe.shared) return;

@@ -23,6 +23,8 @@ struct MoeForm {
   bool shared = false;            // always a shared expert, or never
   bool shared_gate = false;       // with a gate on it, or never
   bool limits = false;            // clamps, layer by layer
+  bool biases = false;            // of router and experts, always both, or never
+  bool clamped_input = false;     // always a limit before quick_gelu and an offset of 1, or never
 };
 
 /// The first layer with experts; null without one.

@@ -114,11 +114,7 @@ void read_model_flags(ConfigReader& config, spec::ModelSpec& model) {
   model.head.tied = config.boolean("tie_word_embeddings", false);
   model.init.std = config.number("initializer_range", model.init.std, 0.0);
   model.init.scale_residual = false;
-  if (config.has("quantization_config")) {
-    throw UnsupportedError(
-        "[config.json] quantization_config = present, allowed unquantised checkpoints");
-  }
-  config.mark("quantization_config");
+  config.mark("quantization_config");  // of the tensors, not of the model (io/quantization.h)
 }
 
 spec::ModelSpec read_plain_decoder(ConfigReader& config, const PlainDefaults& defaults) {
@@ -168,7 +164,7 @@ std::optional<int64_t> common_window(const spec::ModelSpec& spec) {
 }
 
 void plain_reasons(const spec::ModelSpec& spec, const PlainTraits& traits, Reasons& reasons) {
-  common_reasons(spec, spec::NormWeight::kPlain, reasons);
+  common_reasons(spec, traits.norm, reasons);
   const auto& first = std::get<spec::AttentionSpec>(spec.layers.front().mixer);
   const spec::DenseMlpSpec* first_mlp = first_dense(spec);
   for (size_t i = 0; i < spec.layers.size(); ++i) {

@@ -31,7 +31,7 @@ std::string_view activation_name(spec::Activation activation);
 std::optional<int64_t> read_padding_id(ConfigReader& config, int64_t vocab_size,
                                        std::optional<int64_t> otherwise = std::nullopt);
 
-/// tie_word_embeddings, initializer_range, and refusal of quantised checkpoints.
+/// tie_word_embeddings and initializer_range.
 void read_model_flags(ConfigReader& config, spec::ModelSpec& model);
 
 void for_each_attention(spec::ModelSpec& model,
@@ -42,6 +42,7 @@ struct PlainTraits {
   bool has_qk_norm = false;
   bool norms_across_heads = false;  // q/k norms over all heads at once
   bool partial_rotation = false;
+  spec::NormWeight norm = spec::NormWeight::kPlain;
   bool has_experts = false;  // some MLPs are mixtures: their reasons are the family's to give
 };
 

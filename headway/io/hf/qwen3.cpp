@@ -1,94 +1,11 @@
 // Family `qwen3`: plain decoder with q/k norms, and windows on the layers that layer_types names.
 // Not for: qwen3_moe.
-#include <fmt/format.h>
-
-#include "headway/io/hf/plain_decoder.h"
+#include "headway/io/hf/qwen_dense.h"
 
 namespace headway::io {
 namespace {
 
-constexpr const char* kFull = "full_attention";
-constexpr const char* kSliding = "sliding_attention";
-
-/// One flag per layer: whether it sees a window.
-std::vector<bool> read_sliding(ConfigReader& config, size_t layers, bool has_window) {
-  const int64_t first = config.integer("max_window_layers", {0, config::kMaxLayers}, 28);
-  const auto types = config.layer_texts("layer_types", layers, 0);
-  std::vector<bool> sliding(layers);
-  for (size_t i = 0; i < layers; ++i) {
-    if (!types) {
-      sliding[i] = has_window && static_cast<int64_t>(i) >= first;
-      continue;
-    }
-    sliding[i] = (*types)[i] == kSliding;
-    if (!sliding[i] && (*types)[i] != kFull) {
-      config.problem_text(
-          "layer_types",
-          fmt::format("[{}] = \"{}\", allowed full_attention | sliding_attention", i, (*types)[i]));
-    }
-    if (sliding[i] && !has_window) {
-      config.problem_text("layer_types",
-                          fmt::format("[{}] = \"sliding_attention\", but there is no window: needs "
-                                      "use_sliding_window true and sliding_window",
-                                      i));
-    }
-  }
-  return sliding;
-}
-
-spec::ModelSpec read(ConfigReader& config) {
-  constexpr int64_t kDefaultWindow = 4096;
-  spec::ModelSpec model = read_plain_decoder(
-      config, {.max_positions = 32768, .needs_kv_heads = true, .needs_head_dim = true});
-  const bool bias = config.boolean("attention_bias", false);
-  const bool uses_window = config.boolean("use_sliding_window", false);
-  const bool is_absent = !config.is_present("sliding_window");
-  auto window = config.optional_integer("sliding_window", {1, config::kMaxTokens});
-  if (is_absent) window = kDefaultWindow;
-  if (!uses_window) window.reset();
-  const auto sliding = read_sliding(config, model.layers.size(), window.has_value());
-  const auto norm = model.head.final_norm;
-  for_each_attention(model, [&](size_t i, spec::AttentionSpec& attention) {
-    attention.q_norm = norm;
-    attention.k_norm = norm;
-    attention.qkv_bias = bias;
-    attention.output_bias = bias;
-    if (!sliding[i]) return;
-    attention.window = window;
-    model.layers[i].block = kSliding;
-  });
-  return model;
-}
-
-std::vector<std::string> inexpressible(const spec::ModelSpec& spec) {
-  Reasons reasons;
-  plain_reasons(spec, /*has_qk_norm=*/true, reasons);
-  const auto window = common_window(spec);
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    const auto& attention = std::get<spec::AttentionSpec>(spec.layers[i].mixer);
-    if (attention.window && !window) reasons.add_layer(i, "windows of different lengths");
-    if (attention.qkv_bias != attention.output_bias) {
-      reasons.add_layer(i, "a bias on only one of qkv and output projection");
-    }
-    if (std::get<spec::DenseMlpSpec>(spec.layers[i].mlp).bias) reasons.add_layer(i, "MLP biases");
-  }
-  return reasons.lines();
-}
-
-Json write(const spec::ModelSpec& spec) {
-  Json json = write_plain_decoder(spec);
-  const auto window = common_window(spec);
-  json["attention_bias"] = std::get<spec::AttentionSpec>(spec.layers.front().mixer).qkv_bias;
-  json["use_sliding_window"] = window.has_value();
-  json["sliding_window"] = window ? Json(*window) : Json(nullptr);
-  json["max_window_layers"] = spec.layers.size();
-  json["layer_types"] = Json::array();
-  for (const spec::LayerSpec& layer : spec.layers) {
-    const bool is_sliding = std::get<spec::AttentionSpec>(layer.mixer).window.has_value();
-    json["layer_types"].push_back(is_sliding ? kSliding : kFull);
-  }
-  return json;
-}
+constexpr QwenTraits kTraits{.has_qk_norm = true, .has_bias_key = true, .needs_head_dim = true};
 
 std::vector<Rule> rules(const spec::ModelSpec&) {
   return {IgnoreRule{"*rotary_emb.inv_freq", "computed from the config"}};
@@ -97,7 +14,13 @@ std::vector<Rule> rules(const spec::ModelSpec&) {
 }  // namespace
 
 const Family& qwen3_family() {
-  static const Family kFamily{"qwen3", "Qwen3ForCausalLM", read, inexpressible, write, rules};
+  static const Family kFamily{
+      "qwen3",
+      "Qwen3ForCausalLM",
+      [](ConfigReader& config) { return read_qwen_dense(config, kTraits); },
+      [](const spec::ModelSpec& spec) { return qwen_dense_reasons(spec, kTraits); },
+      [](const spec::ModelSpec& spec) { return write_qwen_dense(spec, kTraits); },
+      rules};
   return kFamily;
 }
 

@@ -1,43 +1,14 @@
 // Activations on tensors by the row kernels: threads over rows. Not for: arithmetic
 // (cpu/activation_kernels.cpp).
-#include <limits>
-
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 
-#include "headway/ops/cpu/activation_kernels.h"
+#include "headway/ops/cpu/activation_rows.h"
 #include "headway/ops/cpu/tensor_rows.h"
 #include "headway/ops/internal/activation_kernel.h"
 
 namespace headway::ops::internal {
 namespace {
-
-cpu::Curve curve_of(ActivationKind kind) {
-  switch (kind) {
-    case ActivationKind::kSilu:
-      return cpu::Curve::kSilu;
-    case ActivationKind::kGeluTanh:
-      return cpu::Curve::kGeluTanh;
-    case ActivationKind::kRelu:
-      return cpu::Curve::kRelu;
-    case ActivationKind::kGelu:
-      break;
-  }
-  throw InternalError("[activation] kind has no vector form");
-}
-
-/// Everything but the outputs; plain activations are rows of one element.
-cpu::ActivationRows activation_rows(const ActivationArguments& arguments) {
-  cpu::ActivationRows rows;
-  rows.element = cpu::element_of(arguments.x);
-  rows.curve = curve_of(arguments.kind);
-  rows.gated = arguments.gated;
-  rows.limit = arguments.limit > 0 ? static_cast<float>(arguments.limit)
-                                   : std::numeric_limits<float>::infinity();
-  rows.width = arguments.gated ? arguments.x.size(-1) / 2 : 1;
-  rows.x = arguments.x.const_data_ptr();
-  return rows;
-}
 
 void run(const cpu::ActivationRows& rows, int64_t elements) {
   const int64_t row_elements = rows.gated ? 2 * rows.width : rows.width;
@@ -58,7 +29,7 @@ at::Tensor activation_simd_forward(const ActivationArguments& arguments) {
   auto sizes = x.sizes().vec();
   if (arguments.gated) sizes.back() /= 2;
   at::Tensor y = at::empty(sizes, x.options());
-  cpu::ActivationRows rows = activation_rows(arguments);
+  cpu::ActivationRows rows = vector_rows(arguments);
   rows.y = y.data_ptr();
   run(rows, x.numel());
   return y;
@@ -69,7 +40,7 @@ at::Tensor activation_simd_backward(const ActivationArguments& arguments, const 
   const at::Tensor gradient = d_y.contiguous();
   at::Tensor d_x = cpu::empty_rows(arguments.x);
   if (d_x.numel() == 0) return d_x;
-  cpu::ActivationRows rows = activation_rows(arguments);
+  cpu::ActivationRows rows = vector_rows(arguments);
   rows.d_y = gradient.const_data_ptr();
   rows.d_x = d_x.data_ptr();
   run(rows, d_x.numel());

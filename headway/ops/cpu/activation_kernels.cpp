@@ -17,8 +17,8 @@ struct Point {
   hn::Vec<D> value, slope;
 };
 
-/// x·σ(a·x + b·x³): silu with a = 1 and b = 0; tanh-gelu with twice its angle, as
-/// (1 + tanh(u))/2 = σ(2u). The slope is σ·(1 + x·(1-σ)·(a + 3b·x²)).
+/// x·σ(a·x + b·x³): silu with a = 1 and b = 0, quick-gelu with a = 1.702; tanh-gelu with twice its
+/// angle, as (1 + tanh(u))/2 = σ(2u). The slope is σ·(1 + x·(1-σ)·(a + 3b·x²)).
 template <Curve kCurve, class D>
 HWY_INLINE Point<D> sample(D d, hn::Vec<D> x) {
   const auto one = hn::Set(d, 1.0f);
@@ -29,6 +29,10 @@ HWY_INLINE Point<D> sample(D d, hn::Vec<D> x) {
   } else if constexpr (kCurve == Curve::kSilu) {
     const auto s = logistic(d, x);
     return {hn::Mul(x, s.value), hn::Mul(s.value, hn::MulAdd(x, s.complement, one))};
+  } else if constexpr (kCurve == Curve::kQuickGelu) {
+    const auto angle = hn::Mul(hn::Set(d, 1.702f), x);
+    const auto s = logistic(d, angle);
+    return {hn::Mul(x, s.value), hn::Mul(s.value, hn::MulAdd(angle, s.complement, one))};
   } else {
     constexpr float kLinear = 1.5957691216057308f;   // 2·sqrt(2/π)
     constexpr float kCubic = 0.071354816272600242f;  // 0.044715 of it
@@ -62,21 +66,38 @@ HWY_INLINE void backward_plain(const ActivationRows& rows, int64_t begin, int64_
   });
 }
 
+// Comparisons, so that NaN stays NaN.
+template <class D>
+HWY_INLINE hn::Vec<D> at_most(D d, hn::Vec<D> x, float limit) {
+  const auto bound = hn::Set(d, limit);
+  return hn::IfThenElse(hn::Gt(x, bound), bound, x);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> at_least(D d, hn::Vec<D> x, float limit) {
+  const auto bound = hn::Set(d, limit);
+  return hn::IfThenElse(hn::Lt(x, bound), bound, x);
+}
+
+struct Limits {
+  float gate, act, up, offset;
+};
+
+HWY_INLINE Limits limits_of(const ActivationRows& rows) {
+  return {rows.gate_limit, rows.act_limit, rows.up_limit, rows.offset};
+}
+
 template <Curve kCurve, class T>
 HWY_INLINE void forward_gated(const ActivationRows& rows, int64_t begin, int64_t end) {
   const int64_t width = rows.width;
-  const float high = rows.limit;
+  const Limits limits = limits_of(rows);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = static_cast<const T*>(rows.x) + 2 * row * width;
     T* y = static_cast<T*>(rows.y) + row * width;
     for_lanes(width, [=](auto d, int64_t i) HEADWAY_LANES {
-      const auto limit = hn::Set(d, high), low = hn::Neg(limit);
-      auto act = sample<kCurve>(d, load(d, x + i)).value;
-      auto up = load(d, x + width + i);
-      // Comparisons, so that NaN stays NaN.
-      act = hn::IfThenElse(hn::Gt(act, limit), limit, act);
-      up = hn::IfThenElse(hn::Gt(up, limit), limit, hn::IfThenElse(hn::Lt(up, low), low, up));
-      store(d, hn::Mul(act, up), y + i);
+      const auto gate = at_most(d, load(d, x + i), limits.gate);
+      const auto act = at_most(d, sample<kCurve>(d, gate).value, limits.act);
+      const auto up = at_least(d, at_most(d, load(d, x + width + i), limits.up), -limits.up);
+      store(d, hn::Mul(act, hn::Add(up, hn::Set(d, limits.offset))), y + i);
     });
   }
 }
@@ -84,21 +105,23 @@ HWY_INLINE void forward_gated(const ActivationRows& rows, int64_t begin, int64_t
 template <Curve kCurve, class T>
 HWY_INLINE void backward_gated(const ActivationRows& rows, int64_t begin, int64_t end) {
   const int64_t width = rows.width;
-  const float high = rows.limit;
+  const Limits limits = limits_of(rows);
   for (int64_t row = begin; row < end; ++row) {
     const T* x = static_cast<const T*>(rows.x) + 2 * row * width;
     const T* d_y = static_cast<const T*>(rows.d_y) + row * width;
     T* d_x = static_cast<T*>(rows.d_x) + 2 * row * width;
     for_lanes(width, [=](auto d, int64_t i) HEADWAY_LANES {
-      const auto limit = hn::Set(d, high), low = hn::Neg(limit);
-      const auto act = sample<kCurve>(d, load(d, x + i));
-      const auto up = load(d, x + width + i), gradient = load(d, d_y + i);
-      const auto act_over = hn::Gt(act.value, limit);
-      const auto up_over = hn::Gt(up, limit), up_under = hn::Lt(up, low);
-      const auto held = hn::IfThenElse(up_over, limit, hn::IfThenElse(up_under, low, up));
-      const auto d_gate = hn::Mul(hn::Mul(gradient, held), act.slope);
-      const auto d_up = hn::Mul(gradient, hn::IfThenElse(act_over, limit, act.value));
-      store(d, hn::IfThenZeroElse(act_over, d_gate), d_x + i);
+      const auto gate = load(d, x + i), up = load(d, x + width + i), gradient = load(d, d_y + i);
+      const auto gate_over = hn::Gt(gate, hn::Set(d, limits.gate));
+      const auto act = sample<kCurve>(d, at_most(d, gate, limits.gate));
+      const auto act_over = hn::Gt(act.value, hn::Set(d, limits.act));
+      const auto up_over = hn::Gt(up, hn::Set(d, limits.up));
+      const auto up_under = hn::Lt(up, hn::Set(d, -limits.up));
+      const auto held = at_least(d, at_most(d, up, limits.up), -limits.up);
+      const auto factor = hn::Add(held, hn::Set(d, limits.offset));
+      const auto d_gate = hn::Mul(hn::Mul(gradient, factor), act.slope);
+      const auto d_up = hn::Mul(gradient, at_most(d, act.value, limits.act));
+      store(d, hn::IfThenZeroElse(gate_over, hn::IfThenZeroElse(act_over, d_gate)), d_x + i);
       store(d, hn::IfThenZeroElse(up_over, hn::IfThenZeroElse(up_under, d_up)), d_x + width + i);
     });
   }
@@ -134,6 +157,8 @@ void run_rows(const ActivationRows& rows, int64_t begin, int64_t end) {
       return run_curve<Curve::kGeluTanh>(rows, begin, end);
     case Curve::kRelu:
       return run_curve<Curve::kRelu>(rows, begin, end);
+    case Curve::kQuickGelu:
+      return run_curve<Curve::kQuickGelu>(rows, begin, end);
   }
 }
 

@@ -8,7 +8,7 @@
 
 namespace headway::ops::cpu {
 
-enum class Curve { kSilu, kGeluTanh, kRelu };
+enum class Curve { kSilu, kGeluTanh, kRelu, kQuickGelu };
 
 /// Contiguous tensors. Plain: x, y, d_y, d_x [rows, width]; gated: x and d_x [rows, 2·width] with
 /// rows [gate | up].
@@ -16,7 +16,11 @@ struct ActivationRows {
   Element element = Element::kFloat;
   Curve curve = Curve::kSilu;
   bool gated = false;
-  float limit = 0;  // clamp of the gated form; infinity: none
+  // Clamps of the gated form, infinity: none. At most one of the gate's two is finite.
+  float gate_limit = 0;  // before the activation
+  float act_limit = 0;   // after it
+  float up_limit = 0;    // both sides
+  float offset = 0;      // added to up
   int64_t width = 0;
   const void* x = nullptr;
   const void* d_y = nullptr;

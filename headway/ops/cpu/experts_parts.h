@@ -5,45 +5,20 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 
 #include "headway/base/error.h"
-#include "headway/ops/cpu/activation_kernels.h"
+#include "headway/ops/cpu/activation_rows.h"
 #include "headway/ops/cpu/expert_rows.h"
-#include "headway/ops/cpu/tensor_rows.h"
-#include "headway/ops/internal/activation_kernel.h"
 #include "headway/ops/internal/experts_kernel.h"
 #include "headway/ops/reference/activation_reference.h"
 
 namespace headway::ops::internal {
 
-inline cpu::Curve expert_curve(ActivationKind kind) {
-  switch (kind) {
-    case ActivationKind::kSilu:
-      return cpu::Curve::kSilu;
-    case ActivationKind::kGeluTanh:
-      return cpu::Curve::kGeluTanh;
-    case ActivationKind::kRelu:
-      return cpu::Curve::kRelu;
-    case ActivationKind::kGelu:
-      break;
-  }
-  throw InternalError("[experts] activation has no vector form");
-}
-
-/// Rows of the activation: plain ones are rows of one element each.
-inline cpu::ActivationRows expert_activation(const ExpertOptions& o, const at::Tensor& up) {
-  cpu::ActivationRows rows;
-  rows.element = cpu::element_of(up);
-  rows.curve = expert_curve(o.activation);
-  rows.gated = o.gated;
-  rows.limit = o.limit > 0 ? static_cast<float>(o.limit) : std::numeric_limits<float>::infinity();
-  rows.width = o.gated ? up.size(1) / 2 : 1;
-  rows.x = up.const_data_ptr();
-  return rows;
+inline ActivationArguments expert_activation(const ExpertOptions& o, const at::Tensor& up) {
+  return {up, o.activation, o.gated, o.gated_options()};
 }
 
 inline int64_t activation_count(const ExpertOptions& o, const at::Tensor& up) {
@@ -53,10 +28,10 @@ inline int64_t activation_count(const ExpertOptions& o, const at::Tensor& up) {
 /// h [n,F] of up [n,R], both contiguous.
 inline void expert_activate(const ExpertOptions& o, const at::Tensor& up, at::Tensor& h) {
   if (o.activation == ActivationKind::kGelu) {
-    h.copy_(reference::activation_forward({up, o.activation, o.gated, o.limit}));
+    h.copy_(reference::activation_forward(expert_activation(o, up)));
     return;
   }
-  cpu::ActivationRows rows = expert_activation(o, up);
+  cpu::ActivationRows rows = vector_rows(expert_activation(o, up));
   rows.y = h.data_ptr();
   cpu::activation_rows(rows, 0, activation_count(o, up));
 }
@@ -65,10 +40,10 @@ inline void expert_activate(const ExpertOptions& o, const at::Tensor& up, at::Te
 inline void expert_deactivate(const ExpertOptions& o, const at::Tensor& up, const at::Tensor& d_h,
                               at::Tensor& d_up) {
   if (o.activation == ActivationKind::kGelu) {
-    d_up.copy_(reference::activation_backward({up, o.activation, o.gated, o.limit}, d_h));
+    d_up.copy_(reference::activation_backward(expert_activation(o, up), d_h));
     return;
   }
-  cpu::ActivationRows rows = expert_activation(o, up);
+  cpu::ActivationRows rows = vector_rows(expert_activation(o, up));
   rows.d_y = d_h.const_data_ptr();
   rows.d_x = d_up.data_ptr();
   cpu::activation_rows(rows, 0, activation_count(o, up));

@@ -15,7 +15,7 @@ struct ActivationArguments {
   at::Tensor x;  // gated: […,2F], else any shape
   ActivationKind kind = ActivationKind::kSilu;
   bool gated = false;
-  double limit = 0;  // 0: none; gated only
+  GatedOptions options = {};  // gated only
 };
 
 struct ActivationFunctions {
@@ -25,7 +25,7 @@ struct ActivationFunctions {
 
 using ActivationKernel = Kernel<ActivationArguments, ActivationFunctions>;
 
-/// One pass by Highway: float32 and bfloat16 on the CPU; silu, tanh-gelu, relu.
+/// One pass by Highway: float32 and bfloat16 on the CPU; silu, tanh-gelu, relu, quick-gelu.
 Support activation_simd_supports(const ActivationArguments& arguments);
 at::Tensor activation_simd_forward(const ActivationArguments& arguments);
 at::Tensor activation_simd_backward(const ActivationArguments& arguments, const at::Tensor& d_y);

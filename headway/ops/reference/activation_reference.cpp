@@ -15,6 +15,7 @@ namespace {
 
 const double kRootTwoOverPi = std::sqrt(2 / std::numbers::pi);
 constexpr double kCubic = 0.044715;
+constexpr double kQuick = 1.702;
 
 /// 2·sqrt(2/π)·(x + 0.044715·x³): tanh-gelu is x·σ of it, as (1 + tanh(u))/2 = σ(2u).
 at::Tensor gelu_tanh_angle(const at::Tensor& x) {
@@ -33,6 +34,8 @@ at::Tensor value(const at::Tensor& x, ActivationKind kind) {
       return x * normal_cdf(x);
     case ActivationKind::kRelu:
       return x.relu();
+    case ActivationKind::kQuickGelu:
+      return x * (kQuick * x).sigmoid();
   }
   throw InternalError("[activation] kind is not in the enum");
 }
@@ -52,6 +55,8 @@ at::Tensor derivative(const at::Tensor& x, ActivationKind kind) {
     }
     case ActivationKind::kRelu:
       return (x > 0).to(x.scalar_type());
+    case ActivationKind::kQuickGelu:
+      return (kQuick * x).sigmoid() * (1 + kQuick * x * (-kQuick * x).sigmoid());
   }
   throw InternalError("[activation] kind is not in the enum");
 }
@@ -62,12 +67,14 @@ at::Tensor activation_forward(const internal::ActivationArguments& arguments) {
   const at::Tensor x = arguments.x.to(internal::accumulate_type(arguments.x));
   if (!arguments.gated) return value(x, arguments.kind).to(arguments.x.scalar_type());
   const auto halves = x.chunk(2, -1);
-  at::Tensor act = value(halves[0], arguments.kind), up = halves[1];
-  if (arguments.limit > 0) {
-    act = act.clamp_max(arguments.limit);
-    up = up.clamp(-arguments.limit, arguments.limit);
-  }
-  return (act * up).to(arguments.x.scalar_type());
+  const auto& [limit, limit_input, offset] = arguments.options;
+  const bool limits = limit > 0;
+  at::Tensor gate = halves[0], up = halves[1];
+  if (limits && limit_input) gate = gate.clamp_max(limit);
+  at::Tensor act = value(gate, arguments.kind);
+  if (limits && !limit_input) act = act.clamp_max(limit);
+  if (limits) up = up.clamp(-limit, limit);
+  return (act * (up + offset)).to(arguments.x.scalar_type());
 }
 
 at::Tensor activation_backward(const internal::ActivationArguments& arguments,
@@ -78,16 +85,24 @@ at::Tensor activation_backward(const internal::ActivationArguments& arguments,
     return (wide * derivative(x, arguments.kind)).to(arguments.x.scalar_type());
   }
   const auto halves = x.chunk(2, -1);
-  const at::Tensor &gate = halves[0], &up = halves[1];
-  at::Tensor act = value(gate, arguments.kind), held = up;
+  const auto& [limit, limit_input, offset] = arguments.options;
+  const bool limits = limit > 0;
+  at::Tensor gate = halves[0], held = halves[1];
   at::Tensor d_act = wide, d_up = wide;
-  if (const double limit = arguments.limit; limit > 0) {
-    d_act = d_act.masked_fill(act > limit, 0);
-    d_up = d_up.masked_fill(up.abs() > limit, 0);
-    act = act.clamp_max(limit);
-    held = up.clamp(-limit, limit);
+  if (limits && limit_input) {
+    d_act = d_act.masked_fill(gate > limit, 0);
+    gate = gate.clamp_max(limit);
   }
-  const at::Tensor d_gate = d_act * held * derivative(gate, arguments.kind);
+  at::Tensor act = value(gate, arguments.kind);
+  if (limits && !limit_input) {
+    d_act = d_act.masked_fill(act > limit, 0);
+    act = act.clamp_max(limit);
+  }
+  if (limits) {
+    d_up = d_up.masked_fill(held.abs() > limit, 0);
+    held = held.clamp(-limit, limit);
+  }
+  const at::Tensor d_gate = d_act * (held + offset) * derivative(gate, arguments.kind);
   return at::cat({d_gate, d_up * act}, -1).to(arguments.x.scalar_type());
 }
 

@@ -39,7 +39,7 @@ Share share_of(const ExpertArguments& a, const ExpertOrder& order, int64_t e) {
 
 at::Tensor activate(const ExpertArguments& a, const at::Tensor& up) {
   const ExpertOptions& o = a.options;
-  return activation_forward({up, o.activation, o.gated, o.limit});
+  return activation_forward({up, o.activation, o.gated, o.gated_options()});
 }
 
 at::Tensor with_bias(const at::Tensor& product, const at::Tensor& bias, int64_t e, int64_t rows) {
@@ -76,8 +76,8 @@ void add_gradients(const ExpertArguments& a, const Share& share, int64_t e,
   if (sums.down_bias.defined()) {
     expert_rows(sums.down_bias, e, outputs).copy_((dy.to(w.scalar_type()) * w).sum(0));
   }
-  const at::Tensor d_up =
-      activation_backward({up, o.activation, o.gated, o.limit}, (d_weighted * w).to(type));
+  const at::Tensor d_up = activation_backward({up, o.activation, o.gated, o.gated_options()},
+                                              (d_weighted * w).to(type));
   if (sums.up.defined()) {
     expert_rows(sums.up, e, up_width).copy_(at::mm(d_up.t(), a.x.index_select(0, share.tokens)));
   }

@@ -140,6 +140,26 @@ class Examples(unittest.TestCase):
                                     "--new-tokens", 4, "--rounds", 3, "--json").stdout)
         self.assertGreater(report["results"][0]["tokens_per_s"], 0)
 
+    def test_fine_tuning(self):
+        """A small model, an adapter on the example's conversations, and the merged model."""
+        base, tuned = self.folder / "base", self.folder / "tuned"
+        headway("train", SOURCE / "examples" / "demo.yaml", *self.overrides(base))
+        tuning = SOURCE / "examples" / "fine_tuning"
+        headway("train", tuning / "adapter.yaml", f"model.hf={base}/latest",
+                f"data.train=[{tuning / 'chats.jsonl'}]",
+                f"data.chat.chat_template={SOURCE / 'examples' / 'chat.jinja'}",
+                "train.steps=2", "train.batch_tokens=512", "train.schedule.warmup_steps=1",
+                f"output={tuned}")
+        adapter = tuned / "checkpoints" / "step-2"
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        self.assertEqual((config["r"], config["lora_alpha"]), (8, 16))
+        self.assertIn("g_proj", config["target_modules"])
+        headway("convert", tuned, self.folder / "merged", "--to", "step3p5", "--verify")
+        ids = [json.loads(headway("generate", "--model", *model, "--token-ids", "105,110,116",
+                                  "--max-new-tokens", 5, "--json").stdout)["token_ids"]
+               for model in ((tuned,), (base, "--adapter", tuned), (self.folder / "merged",))]
+        self.assertEqual(ids, [ids[0]] * 3)
+
     def test_bench_names_what_it_needs(self):
         self.assertIn("--model", headway("bench", "step", code=2).stderr)
         self.assertIn("--model", headway("bench", "rows", "--on-request", code=2).stderr)

@@ -45,6 +45,22 @@ TEST(CheckMoe, SoundOnesPass) {
               IsEmpty());
 }
 
+TEST(CheckMoe, LimitsAndOffsetsNeedAGate) {
+  EXPECT_THAT(problems_of([](MoeConfig& m) {
+                m.limit = 7;
+                m.limit_input = true;
+                m.linear_offset = 1;
+              }),
+              IsEmpty());
+  EXPECT_THAT(problems_of([](MoeConfig& m) { m.limit_input = true; }),
+              ElementsAre("moe.limit_input = true: allowed only with a limit"));
+  EXPECT_THAT(problems_of([](MoeConfig& m) {
+                m.gated = false;
+                m.linear_offset = 1;
+              }),
+              ElementsAre(testing::HasSubstr("only with gated true")));
+}
+
 TEST(CheckMoe, ChoicesFitExpertsAndGroups) {
   EXPECT_THAT(problems_of([](MoeConfig& m) { m.num_experts = 0; }),
               ElementsAre("moe.num_experts = 0: allowed an integer in [1, 65536]"));

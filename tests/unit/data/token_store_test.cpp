@@ -147,7 +147,7 @@ INSTANTIATE_TEST_SUITE_P(
                "allowed 160 bytes for 5 tokens"},
         Damage{"Long", [](auto& bytes, auto&) { bytes += '\0'; }, "size = 161 bytes, allowed 160"},
         Damage{"Version", [](auto&, auto& h) { h.version = 2; }, "version = 2, allowed 1"},
-        Damage{"Reserved", [](auto&, auto& h) { h.reserved[2] = 1; }, "reserved fields"},
+        Damage{"Reserved", [](auto&, auto& h) { h.reserved[1] = 1; }, "reserved fields"},
         Damage{"Width", [](auto&, auto& h) { h.bytes_per_token = 4; },
                "bytes_per_token = 4, allowed 2"},
         Damage{"NoVocabulary", [](auto&, auto& h) { h.vocab_size = 0; }, "vocab_size = 0"},

@@ -139,15 +139,6 @@ TEST(Families, PaddingIdsCountFromTheEndWhenNegative) {
   EXPECT_EQ(read_spec(config).embedding.padding_id, 31);
 }
 
-TEST(Families, QuantisedCheckpointsAreRefused) {
-  for (const std::string family : {"llama", "step3p5"}) {
-    Json config = config_of(family);
-    config["quantization_config"] = {{"quant_method", "fp8"}};
-    EXPECT_THAT(message_of<UnsupportedError>([&] { read_spec(config); }),
-                HasSubstr("quantization_config"));
-  }
-}
-
 TEST(Families, LlamaBiases) {
   Json config = plain_config("llama");
   config["attention_bias"] = true;
