@@ -57,6 +57,12 @@ void set_probe_rule(const ProbeInput& input, const spec::MegatronConfig& config,
   if (right > 0) attention.window_ahead = right;
 }
 
+void require_causal(const ProbeInput& input) {
+  if (is_causal(mask_of(input))) return;
+  throw UnsupportedError("[probe] mask = " + shorten(input.text("mask")) +
+                         ": allowed causal with multi-latent attention");
+}
+
 ops::Sequences probe_sequences(const ProbeInput& input, const ProbeBatch& batch) {
   if (!input.has("cu_seqlens")) return ops::equal_sequences(batch.count, batch.length);
   const at::Tensor given = input.tensor("cu_seqlens").to(at::kLong).contiguous();

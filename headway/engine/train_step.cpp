@@ -21,9 +21,9 @@ struct Divisors {
 };
 
 struct BatchLoss {
-  at::Tensor loss;                 // with z-loss and what further depths add
-  double cross_entropy = 0.0;      // of the stack alone
-  std::vector<double> mtp;         // by depth
+  at::Tensor loss;             // with z-loss and what further depths add
+  double cross_entropy = 0.0;  // of the stack alone
+  std::vector<double> mtp;     // by depth
 };
 
 BatchLoss batch_loss(nn::Transformer& model, const data::Batch& batch, double z_loss,
@@ -83,12 +83,16 @@ StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Ba
     nn::ForwardContext context;
     context.random = random;
     context.routing = &step.routing;
+    context.index_warmup = given.index_warmup;
     const BatchLoss result = batch_loss(model, batch, given.z_loss, divisors, context);
     at::Tensor loss = result.loss;
     if (const at::Tensor extra = step.routing.take_loss(); extra.defined()) {
-      const at::Tensor share =
-          extra * (static_cast<double>(batch.input_ids.numel()) / static_cast<double>(tokens));
-      step.auxiliary += share.item<double>();
+      const double part =
+          static_cast<double>(batch.input_ids.numel()) / static_cast<double>(tokens);
+      const at::Tensor share = extra * part;
+      const double index = step.routing.take_index_loss() * part;
+      step.index += index;
+      step.auxiliary += share.item<double>() - index;
       loss = loss + share.to(loss.scalar_type());
     }
     if (!std::isfinite(loss.item<double>())) throw_non_finite_loss(model, batch, random);

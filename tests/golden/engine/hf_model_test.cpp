@@ -98,7 +98,8 @@ std::vector<Parameter> parameters() {
        {"llama_gqa", "llama_llama3_bias_tied", "mistral_sliding", "qwen3_qknorm", "step3p5_dense",
         "step3p5_moe", "qwen3_moe_mixed", "minimax_m2", "qwen3_5_text", "qwen3_5_moe_text",
         "qwen3_5_moe_text_fused", "qwen3_next_dense", "qwen3_next_moe", "olmo_hybrid_nope",
-        "olmo_hybrid_rope"}) {
+        "olmo_hybrid_rope", "deepseek_v3", "deepseek_v32_dense", "deepseek_v32_sparse",
+        "glm_moe_dsa"}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) all.push_back({name, dtype});
   }
   return all;
