@@ -13,7 +13,8 @@ namespace {
 
 spec::MegatronMask mask_of(const ProbeInput& input) {
   const std::string text = input.text("mask");
-  if (text.empty()) return spec::MegatronMask::kCausal;
+  // The second is how files of packed sequences call it.
+  if (text.empty() || text == "causal per packed sequence") return spec::MegatronMask::kCausal;
   const auto mask = enum_parse<spec::MegatronMask>(text);
   if (!mask) {
     throw ConfigError("[probe] mask = " + shorten(text) + ", allowed " +

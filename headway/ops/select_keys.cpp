@@ -40,10 +40,10 @@ void choose(const Real* scores, int64_t visible, int64_t count, std::vector<Real
   const Real least = buffer[count - 1];
   int64_t equal = count;  // places left for scores that equal the least one
   for (const Real score : clean) equal -= score > least ? 1 : 0;
-  int64_t held = 0;
-  for (int64_t u = 0; u < visible && held < count; ++u) {
+  int64_t left = count;
+  for (int64_t u = visible - 1; left > 0; --u) {
     const bool takes = clean[u] > least || (clean[u] == least && equal-- > 0);
-    if (takes) chosen[held++] = first_key + u;
+    if (takes) chosen[--left] = first_key + u;
   }
 }
 

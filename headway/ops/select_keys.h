@@ -31,8 +31,9 @@ at::Tensor index_scores(const IndexInputs& in, const IndexOptions& options);
 
 /// The min(top_k, longest run of keys) keys with the largest I[t,u] among those query t sees: keys
 /// of its own sequence up to itself (bottom-right aligned, as ops::attention). Equal scores go to
-/// the earlier key; a score that is not a number is the smallest.
-/// Shapes: q [T,N,D], k [S,D], w [T,N] -> int64 [T,K] on the CPU: rows of k in ascending order,
+/// the later key (as in what is recorded of Megatron-Core, whose ties are exact zeros); a score
+/// that is not a number is the smallest. Shapes: q [T,N,D], k [S,D], w [T,N] -> int64 [T,K] on the
+/// CPU: rows of k in ascending order,
 ///   then -1 where a query sees fewer.
 /// Dtype:  scores in fp32 (fp64 for fp64). Grad: none; nothing flows through the choice.
 /// Cost:   a block of query rows at a time: O(block·N·S) memory, never [T,S].

@@ -46,12 +46,12 @@ std::vector<int64_t> naive_choice(const IndexInputs& in, int64_t t, int64_t firs
       if (options.relu) product = std::max(product, 0.0);
       score += in.w_TN[t][n].item<double>() * product;
     }
-    scored.emplace_back(-score, u);
+    scored.emplace_back(-score, -u);
   }
   std::stable_sort(scored.begin(), scored.end());
   std::vector<int64_t> chosen;
   for (int64_t j = 0; j < std::min<int64_t>(options.top_k, visible); ++j) {
-    chosen.push_back(scored[j].second);
+    chosen.push_back(-scored[j].second);
   }
   std::sort(chosen.begin(), chosen.end());
   return chosen;
@@ -87,11 +87,11 @@ TEST(SelectKeys, NewQueriesSeeWhatCameBefore) {
   expect_choices(in, continued_sequences({7, 4}, {2, 3}), {4, true});
 }
 
-TEST(SelectKeys, EqualScoresGoToTheEarlierKey) {
+TEST(SelectKeys, EqualScoresGoToTheLaterKey) {
   IndexInputs in = index_inputs(70, 70, 2, 4);
   in.w_TN = at::zeros_like(in.w_TN);
   const at::Tensor got = select_keys(in, equal_sequences(1, 70), {5, true});
-  EXPECT_EQ(test::to_integers(got[69]), (std::vector<int64_t>{0, 1, 2, 3, 4}));
+  EXPECT_EQ(test::to_integers(got[69]), (std::vector<int64_t>{65, 66, 67, 68, 69}));
   EXPECT_EQ(test::to_integers(got[1]), (std::vector<int64_t>{0, 1, -1, -1, -1}));
   in.w_TN = at::ones_like(in.w_TN);
   in.k_SD[0].fill_(std::numeric_limits<double>::quiet_NaN());
@@ -187,7 +187,8 @@ TEST(SparseAttention, KernelsAgree) {
       const Results got = sparse(problem, "cpu");
       const double near = test::tolerance(at::kFloat, 10 * width);
       EXPECT_TRUE(test::close(got.out, want.out, near));
-      EXPECT_TRUE(test::close(got.d_q, want.d_q, near));
+      // Of a single key the gradient is rounding alone.
+      EXPECT_TRUE(test::close(got.d_q, want.d_q, near, 1e-5));
       EXPECT_TRUE(test::close(got.d_kv, want.d_kv, test::tolerance(at::kFloat, 10 * tokens)));
     }
   }
