@@ -138,14 +138,29 @@ class ModelChecker {
   /// One mixer a block.
   void check_mixer(const BlockConfig& block, const std::string& path) {
     const std::string attention = path + ".attention", delta = path + ".gated_delta_net";
+    const std::string latent = path + ".latent_attention";
     if (block.attention) check_attention(*block.attention, attention);
     if (block.gated_delta_net) check_gated_delta_net(*block.gated_delta_net, delta, problems_);
-    if (block.attention && block.gated_delta_net) {
-      problems_.add(delta, "not allowed beside attention");
+    if (block.latent_attention) check_latent(*block.latent_attention, latent);
+    std::string first = block.attention ? "attention" : "";
+    const auto check_other = [&](bool given, const std::string& name) {
+      if (!given) return;
+      if (!first.empty()) problems_.add(join_path(path, name), "not allowed beside " + first);
+      if (first.empty()) first = name;
+    };
+    check_other(block.gated_delta_net.has_value(), "gated_delta_net");
+    check_other(block.latent_attention.has_value(), "latent_attention");
+    if (!first.empty()) return;
+    for (const std::string& at : {attention, delta, latent}) {
+      if (problems_.touches(at)) return;
     }
-    if (block.attention || block.gated_delta_net) return;
-    if (problems_.touches(attention) || problems_.touches(delta)) return;
-    problems_.add(attention, "missing; allowed a mapping, here or as gated_delta_net");
+    problems_.add(attention,
+                  "missing; allowed a mapping, here or as gated_delta_net or latent_attention");
+  }
+
+  void check_latent(const LatentAttentionConfig& mixer, const std::string& path) {
+    if (mixer.rope) check_unused_rope_fields(*mixer.rope, path + ".rope", problems_);
+    check_latent_attention(mixer, path, problems_);
   }
 
   void check_attention(const AttentionConfig& attention, const std::string& path) {

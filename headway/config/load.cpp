@@ -97,18 +97,22 @@ class RunChecker {
     const std::string warmup = "train.schedule.warmup_steps";
     const std::string decay = "train.schedule.decay_steps";
     if (!sound("train.steps") || !sound(warmup)) return;
-    if (schedule.warmup_steps > run_.train.steps) {
+    const int64_t frozen = run_.train.index_warmup ? run_.train.index_warmup->steps : 0;
+    const int64_t steps = run_.train.steps - frozen;
+    if (frozen > 0 && steps <= 0) return;  // no step follows a schedule
+    const std::string whole = frozen > 0 ? "train.steps - train.index_warmup.steps" : "train.steps";
+    if (schedule.warmup_steps > steps) {
       problems_.add_value(warmup, std::to_string(schedule.warmup_steps),
-                          fmt::format("at most train.steps (= {})", run_.train.steps));
+                          fmt::format("at most {} (= {})", whole, steps));
       return;
     }
     if (!schedule.decay_steps || !sound(decay)) return;
     if (schedule.kind == ScheduleKind::kConstant) {
       problems_.add_value(decay, std::to_string(*schedule.decay_steps), "none for kind constant");
-    } else if (*schedule.decay_steps > run_.train.steps - schedule.warmup_steps) {
-      problems_.add_value(decay, std::to_string(*schedule.decay_steps),
-                          fmt::format("at most steps - warmup_steps (= {})",
-                                      run_.train.steps - schedule.warmup_steps));
+    } else if (*schedule.decay_steps > steps - schedule.warmup_steps) {
+      problems_.add_value(
+          decay, std::to_string(*schedule.decay_steps),
+          fmt::format("at most steps - warmup_steps (= {})", steps - schedule.warmup_steps));
     }
   }
 

@@ -9,6 +9,7 @@
 #include "headway/base/json.h"
 #include "headway/config/adapter_config.h"
 #include "headway/config/gated_delta_net_config.h"
+#include "headway/config/latent_attention_config.h"
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
 #include "headway/config/mtp_config.h"
@@ -114,8 +115,9 @@ struct AttentionConfig {
 };
 
 struct BlockConfig {
-  std::optional<AttentionConfig> attention;  // this or gated_delta_net
+  std::optional<AttentionConfig> attention;  // one of these three
   std::optional<GatedDeltaNetConfig> gated_delta_net;
+  std::optional<LatentAttentionConfig> latent_attention;
   std::optional<MlpConfig> mlp;  // this or moe
   std::optional<MoeConfig> moe;
   NormsOverride norms;
@@ -124,9 +126,11 @@ struct BlockConfig {
 
   template <class V>
   static void fields(V& v) {
-    v.field("attention", &BlockConfig::attention, "the mixer, unless it is gated_delta_net");
+    v.field("attention", &BlockConfig::attention, "the mixer, unless it is another of these");
     v.field("gated_delta_net", &BlockConfig::gated_delta_net,
             "a mixer whose state does not grow with the tokens");
+    v.field("latent_attention", &BlockConfig::latent_attention,
+            "a mixer that caches one latent a token (MLA), with an indexer sparse (DSA)");
     v.field("mlp", &BlockConfig::mlp, "the feed-forward part, unless it is moe");
     v.field("moe", &BlockConfig::moe, "a mixture of experts as feed-forward part");
     v.field("norms", &BlockConfig::norms, "differences from model.norms");

@@ -8,6 +8,7 @@
 
 #include "headway/base/problems.h"
 #include "headway/config/gated_delta_net_config.h"
+#include "headway/config/latent_attention_config.h"
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
 
@@ -41,6 +42,10 @@ void check_mask(MaskKind mask, const std::optional<int64_t>& window_ahead, const
 /// The output norm divides by the root mean square alone.
 void check_gated_delta_net(const GatedDeltaNetConfig& mixer, const std::string& path,
                            Problems& problems);
+
+/// The rotated width is sound, the indexer has room for it, a choice is made or shared and not both.
+void check_latent_attention(const LatentAttentionConfig& mixer, const std::string& path,
+                            Problems& problems);
 
 /// A limit needs two branches.
 void check_mlp(const MlpConfig& mlp, const std::string& path, Problems& problems);

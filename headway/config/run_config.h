@@ -92,6 +92,22 @@ struct ScheduleConfig {
   }
 };
 
+/// First steps in which only the indexers of sparse attention learn, from attention over all keys.
+struct IndexWarmupConfig {
+  static constexpr std::string_view kShorthand = "steps";
+  int64_t steps = 0;
+  double lr = 1e-3;
+  bool operator==(const IndexWarmupConfig&) const = default;
+
+  template <class V>
+  static void fields(V& v) {
+    using W = IndexWarmupConfig;
+    v.field("steps", &W::steps, "steps of it; the schedule covers those after it",
+            at_least(1).required());
+    v.field("lr", &W::lr, "learning rate in it, the same in every step", above(0));
+  }
+};
+
 struct TrainConfig {
   int64_t steps = 1000;
   int64_t batch_tokens = 4096;
@@ -101,6 +117,7 @@ struct TrainConfig {
   Device device = Device::kCpu;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
+  std::optional<IndexWarmupConfig> index_warmup;
   RecomputeConfig recompute;
   bool delay_wgrad = false;
   double z_loss = 0.0;
@@ -126,6 +143,8 @@ struct TrainConfig {
     v.field("device", &T::device, "where to compute");
     v.field("optimizer", &T::optimizer, "AdamW");
     v.field("schedule", &T::schedule, "learning rate over steps");
+    v.field("index_warmup", &T::index_warmup,
+            "first steps in which only indexers of sparse attention learn; none = they learn along");
     v.field("recompute", &T::recompute, "less memory for more arithmetic, with the same results");
     v.field("delay_wgrad", &T::delay_wgrad,
             "weight gradients of projections after the whole backward pass, with the same results");

@@ -25,9 +25,9 @@ std::map<std::string, at::Tensor> collect_gradients(const nn::Parameters& parame
   std::map<std::string, at::Tensor> gradients;
   for (size_t i = 0; i < parameters.specs().size(); ++i) {
     const at::Tensor& tensor = parameters.tensors()[i];
-    if (!tensor.requires_grad()) continue;
-    const at::Tensor& grad = tensor.grad();
-    gradients[parameters.specs()[i].name] = grad.defined() ? grad.clone() : at::zeros_like(tensor);
+    // What the loss does not reach (an indexer, whose choice has no gradient) has no entry.
+    if (!tensor.requires_grad() || !tensor.grad().defined()) continue;
+    gradients[parameters.specs()[i].name] = tensor.grad().clone();
   }
   return gradients;
 }

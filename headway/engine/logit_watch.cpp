@@ -15,24 +15,42 @@
 namespace headway::engine {
 namespace {
 
-/// Calls body(block number, attention) for every block with softmax attention.
+/// Calls body(block number, attention) for every block with softmax attention of either kind.
 template <class Body>
 void for_each_attention(const nn::Transformer& model, Body body) {
   for (int64_t i = 0; i < spec::num_blocks(model.spec()); ++i) {
-    const auto* attention = std::get_if<nn::Attention>(&model.block_at(i).mixer());
-    if (attention != nullptr) body(i, *attention);
+    std::visit(
+        [&](const auto& mixer) {
+          if constexpr (requires { mixer.max_logit(); }) body(i, mixer);
+        },
+        model.block_at(i).mixer());
   }
+}
+
+bool norms_heads(const spec::AttentionSpec& spec) { return spec.q_norm || spec.k_norm; }
+bool norms_heads(const spec::LatentAttentionSpec&) { return false; }
+
+bool chooses_keys(const spec::AttentionSpec&) { return false; }
+bool chooses_keys(const spec::LatentAttentionSpec& spec) {
+  return spec.indexer.has_value() || spec.shared_choice;
 }
 
 }  // namespace
 
 LogitWatch::LogitWatch(const config::TrainConfig& train, const nn::Transformer& model)
     : on_(train.qk_clip.has_value() || train.log_max_attention_logit) {
+  if (!on_) return;
+  for_each_attention(model, [](size_t layer, const auto& attention) {
+    if (!chooses_keys(attention.spec())) return;
+    throw UnsupportedError("[train] log_max_attention_logit or qk_clip = set: layer " +
+                           std::to_string(layer) +
+                           " attends to chosen keys; allowed attention over all keys");
+  });
   if (!train.qk_clip) return;
   clip_ = nn::QkClip{train.qk_clip->threshold, train.qk_clip->alpha};
   bool normed = false;
-  for_each_attention(model, [&](int64_t, const nn::Attention& attention) {
-    normed = normed || attention.spec().q_norm.has_value() || attention.spec().k_norm.has_value();
+  for_each_attention(model, [&](int64_t, const auto& attention) {
+    normed = normed || norms_heads(attention.spec());
   });
   if (normed) {
     log(LogLevel::kWarning,
@@ -43,7 +61,7 @@ LogitWatch::LogitWatch(const config::TrainConfig& train, const nn::Transformer& 
 
 void LogitWatch::begin(const nn::Transformer& model) const {
   if (!on_) return;
-  for_each_attention(model, [](int64_t, const nn::Attention& attention) {
+  for_each_attention(model, [](int64_t, const auto& attention) {
     attention.max_logit().reset();
     attention.max_logit().observe(true);
   });
@@ -51,14 +69,14 @@ void LogitWatch::begin(const nn::Transformer& model) const {
 
 void LogitWatch::end(const nn::Transformer& model) const {
   if (!on_) return;
-  for_each_attention(
-      model, [](int64_t, const nn::Attention& attention) { attention.max_logit().observe(false); });
+  for_each_attention(model,
+                     [](int64_t, const auto& attention) { attention.max_logit().observe(false); });
 }
 
 std::optional<double> LogitWatch::max_logit(const nn::Transformer& model) const {
   if (!on_) return std::nullopt;
   double largest = 0.0;
-  for_each_attention(model, [&](int64_t layer, const nn::Attention& attention) {
+  for_each_attention(model, [&](int64_t layer, const auto& attention) {
     const at::Tensor& value = attention.max_logit().value();
     if (!value.defined()) return;
     const double logit = value.max().item<double>();
@@ -74,7 +92,7 @@ std::optional<double> LogitWatch::max_logit(const nn::Transformer& model) const 
 
 void LogitWatch::clip(const nn::Transformer& model, Optimizer& optimizer) const {
   if (!on_) return;
-  for_each_attention(model, [&](int64_t layer, const nn::Attention& attention) {
+  for_each_attention(model, [&](int64_t layer, const auto& attention) {
     if (!clip_) return attention.max_logit().reset();
     const std::string prefix = spec::block_scope(model.spec(), layer) + "mixer.";
     for (const auto& [name, factors] : nn::clip_qk(attention, model.parameters(), prefix, clip_)) {

@@ -57,6 +57,7 @@ std::string to_json_line(const StepMetrics& metrics) {
   json["tokens_per_s"] = number(metrics.tokens_per_s);
   json["peak_bytes"] = metrics.peak_bytes;
   json["share_of_peak"] = number(metrics.share_of_peak);
+  if (metrics.index_loss) json["index_loss"] = number(metrics.index_loss);
   if (metrics.max_attention_logit)
     json["max_attention_logit"] = number(metrics.max_attention_logit);
   if (metrics.checks_s) json["checks_s"] = number(metrics.checks_s);

@@ -30,6 +30,7 @@ struct StepMetrics {
   std::optional<double> tokens_per_s;   // of the step alone, without evaluation and checkpoints
   std::int64_t peak_bytes = 0;          // most memory the process (or the GPU) has held so far
   std::optional<double> share_of_peak;  // model FLOPs of the step per second / measured GEMM peak
+  std::optional<double> index_loss;  // what indexers added to the loss; left out without them
   std::optional<double> max_attention_logit;  // of the step, at least 0; left out unless measured
   std::optional<double> checks_s;             // seconds of the step in --checks; left out without
   std::optional<double> val_loss;             // left out where no evaluation ran

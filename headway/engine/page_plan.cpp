@@ -31,13 +31,13 @@ std::vector<PageGroup> make_groups(const spec::ModelSpec& spec) {
   // No window sorts first.
   std::map<std::optional<int64_t>, std::vector<int64_t>> by_window;
   for (size_t i = 0; i < spec.layers.size(); ++i) {
-    const spec::AttentionSpec* attention = spec::attention_of(spec.layers[i]);
-    if (attention == nullptr) {
+    const auto rows = spec::cached_rows(spec.layers[i]);
+    if (!rows) {
       throw UnsupportedError("[page plan] layer " + std::to_string(i) +
                              ": its state does not lie in pages in this build; allowed attention, "
                              "or one sequence at a time (Generator)");
     }
-    by_window[attention->window].push_back(static_cast<int64_t>(i));
+    by_window[rows->window].push_back(static_cast<int64_t>(i));
   }
   int64_t size = 0;
   for (const auto& [window, layers] : by_window) {
@@ -58,7 +58,7 @@ std::vector<PageGroup> make_groups(const spec::ModelSpec& spec) {
 
 bool pages_hold(const spec::ModelSpec& spec) {
   return std::all_of(spec.layers.begin(), spec.layers.end(), [](const spec::LayerSpec& layer) {
-    return spec::attention_of(layer) != nullptr;
+    return spec::cached_rows(layer).has_value();
   });
 }
 
@@ -75,13 +75,12 @@ PagePlan plan_pages(const spec::ModelSpec& spec, int64_t block_size, int64_t ten
   for (size_t g = 0; g < plan.groups.size(); ++g) {
     int64_t offset = 0;
     for (const int64_t i : plan.groups[g].layers) {
-      const spec::AttentionSpec& attention =
-          *spec::attention_of(spec.layers[static_cast<size_t>(i)]);
+      const spec::CachedRows held = *spec::cached_rows(spec.layers[static_cast<size_t>(i)]);
       PageLayer& layer = plan.layers[static_cast<size_t>(i)];
       layer.group = static_cast<int64_t>(g);
-      layer.kv_heads = kv_heads_of_rank(attention.num_kv_heads, tensor_parallel);
-      layer.key_dim = attention.head_dim;
-      layer.value_dim = attention.v_head_dim;
+      layer.kv_heads = kv_heads_of_rank(held.heads, tensor_parallel);
+      layer.key_dim = held.key_dim;
+      layer.value_dim = held.value_dim;
       const int64_t rows = checked_mul<ConfigError>(block_size, layer.kv_heads, kWhere);
       layer.k_offset = offset;
       layer.v_offset = checked_add<ConfigError>(

@@ -158,8 +158,8 @@ std::vector<io::MegatronPart> ProbeInput::parts_of(const spec::TensorSpec& tenso
   form.linear =
       tensor.layer >= 0 && spec::delta_net_of(spec::block_at(spec, tensor.layer)) != nullptr;
   auto parts = io::megatron_parts(tensor, form);
-  if (tensor.experts > 1 && !in_file(parts.front().name)) {
-    form.grouped_experts = true;
+  if (!in_file(parts.front().name)) {
+    form.grouped = true;
     auto grouped = io::megatron_parts(tensor, form);
     if (in_file(grouped.front().name)) parts = std::move(grouped);
   }
@@ -226,8 +226,8 @@ constexpr auto kModules = std::to_array<Module>({
     {"causal_conv1d", probe_causal_conv1d},
     {"gated_rms_norm", probe_gated_rms_norm},
     {"gated_delta_net", probe_gated_delta_net},
-    {"mla", nullptr},
-    {"dsa", nullptr},
+    {"mla", probe_mla},
+    {"dsa", probe_dsa},
     {"router", probe_router},
     {"moe_layer", probe_moe_layer},
     {"qk_clip", probe_qk_clip},

@@ -43,7 +43,7 @@ std::shared_ptr<nn::RotaryTable> rotary_of(const ProbeInput& input,
 
 }  // namespace
 
-spec::ModelSpec model_around(const spec::AttentionSpec& attention, int64_t hidden_size) {
+spec::ModelSpec model_around(const spec::MixerSpec& mixer, int64_t hidden_size) {
   spec::ModelSpec model;
   model.hidden_size = hidden_size;
   model.max_positions = 1;
@@ -52,7 +52,7 @@ spec::ModelSpec model_around(const spec::AttentionSpec& attention, int64_t hidde
   model.rope_precision = spec::RopePrecision::kModelDtype;
   spec::LayerSpec layer;
   layer.block = "attention";
-  layer.mixer = attention;
+  layer.mixer = mixer;
   spec::DenseMlpSpec mlp;
   mlp.intermediate_size = 1;
   layer.mlp = mlp;

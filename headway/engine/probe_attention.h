@@ -21,8 +21,8 @@ double rotary_factor(const ProbeInput& input, const spec::MegatronConfig& config
 /// `rope` of the metadata as JSON or plain text; none when absent or "none".
 std::optional<spec::RopeSpec> given_rope(const ProbeInput& input);
 
-/// The smallest model that holds this attention: Parameters are allocated for models.
-spec::ModelSpec model_around(const spec::AttentionSpec& attention, int64_t hidden_size);
+/// The smallest model that holds this mixer: Parameters are allocated for models.
+spec::ModelSpec model_around(const spec::MixerSpec& mixer, int64_t hidden_size);
 
 /// SelfAttention of the file with its parameters; the output bias is left out, as upstream returns
 /// it apart.

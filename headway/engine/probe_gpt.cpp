@@ -49,6 +49,7 @@ spec::ModelSpec model_of(const ProbeInput& input, const spec::MegatronConfig& co
   const int64_t depths = model.mtp ? model.mtp->depths() : 0;
   for (int64_t i = 0; i < stack + depths; ++i) {
     spec::LayerSpec& layer = i < stack ? model.layers[i] : model.mtp->layers[i - stack];
+    if (spec::latent_of(layer) != nullptr) require_causal(input);
     auto* attention = std::get_if<spec::AttentionSpec>(&layer.mixer);
     if (attention == nullptr) continue;
     set_probe_rule(input, config, i + 1, *attention);
@@ -100,6 +101,7 @@ ProbeOutput probe_gpt(const ProbeInput& input) {
   options.context.routing = &routing;
   at::Tensor mtp_hidden;
   options.mtp_hidden = &mtp_hidden;
+  options.context.sum_index_loss = config.calculate_per_token_loss;
   const at::Tensor h_TD = model.forward(ids_BS.flatten(), sequences, options);
   const at::Tensor logits_BSV = model.logits(h_TD).unflatten(0, {batch.count, batch.length});
   const at::Tensor labels_BS = probe_labels(input, logits_BSV);

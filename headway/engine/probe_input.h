@@ -71,7 +71,9 @@ class ProbeInput {
 
 ProbeOutput probe_attention(const ProbeInput& input);
 ProbeOutput probe_cross_attention(const ProbeInput& input);
+ProbeOutput probe_dsa(const ProbeInput& input);
 ProbeOutput probe_gpt(const ProbeInput& input);
+ProbeOutput probe_mla(const ProbeInput& input);
 ProbeOutput probe_qk_clip(const ProbeInput& input);
 ProbeOutput probe_rope(const ProbeInput& input);
 ProbeOutput probe_static_cache(const ProbeInput& input);
@@ -86,6 +88,8 @@ struct ProbeBatch {
 /// Mask and window of a layer: the file's `mask`, which a window of the config replaces.
 void set_probe_rule(const ProbeInput& input, const spec::MegatronConfig& config,
                     int64_t layer_number, spec::AttentionSpec& attention);
+/// UnsupportedError when the file's `mask` lets queries see later keys.
+void require_causal(const ProbeInput& input);
 /// One sequence a column of the batch, or the boundaries that cu_seqlens gives.
 ops::Sequences probe_sequences(const ProbeInput& input, const ProbeBatch& batch);
 /// attention_mask (hidden in addition to the rule), attention_bias (a leaf that gets its gradient)

@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include "headway/base/error.h"
-#include "headway/base/fields.h"
 #include "headway/base/logging.h"
 #include "headway/engine/probe_attention.h"
 #include "headway/engine/probe_input.h"
@@ -16,54 +15,6 @@
 
 namespace headway::engine {
 namespace {
-
-struct LatentArguments {
-  int64_t num_attention_heads = 0;
-  std::optional<int64_t> q_lora_rank;
-  int64_t qk_head_dim = 128;
-  int64_t qk_pos_emb_head_dim = 64;
-  int64_t v_head_dim = 128;
-  bool cache_mla_latents = false;
-
-  template <class V>
-  static void fields(V& v) {
-    using L = LatentArguments;
-    const Rule width = between(1, config::kMaxHeadDim);
-    v.field("num_attention_heads", &L::num_attention_heads, "H",
-            between(1, config::kMaxHeads).required());
-    v.field("q_lora_rank", &L::q_lora_rank, "none = direct queries", between(1, config::kMaxWidth));
-    v.field("qk_head_dim", &L::qk_head_dim, "channels without positions", width);
-    v.field("qk_pos_emb_head_dim", &L::qk_pos_emb_head_dim, "rotated channels", width);
-    v.field("v_head_dim", &L::v_head_dim, "value channels", width);
-    v.field("cache_mla_latents", &L::cache_mla_latents, "absorbed decoding");
-  }
-};
-
-struct Names {
-  std::vector<std::string> names;
-  template <class M, class C>
-  void field(std::string_view name, M C::*, std::string_view, const Rule& = {}) {
-    names.emplace_back(name);
-  }
-};
-
-/// Moves the fields of `T` out of `arguments`; ConfigError with every problem.
-template <class T>
-T take_fields(Json& arguments) {
-  Names held;
-  T::fields(held);
-  Json chosen = Json::object();
-  for (const std::string& name : held.names) {
-    if (!arguments.contains(name)) continue;
-    chosen[name] = arguments[name];
-    arguments.erase(name);
-  }
-  T value;
-  Problems problems;
-  read_fields(chosen, "config", value, problems);
-  problems.throw_if_any();
-  return value;
-}
 
 at::Tensor max_logits(const ProbeInput& input) {
   if (!input.has("max_logits")) {
@@ -145,28 +96,18 @@ void clip_grouped(const ProbeInput& input, const Json& arguments, ProbeOutput& o
   write_etas(input, etas, out);
 }
 
-void clip_latent(const ProbeInput& input, Json arguments, ProbeOutput& out) {
-  Json rest = arguments;
-  const auto latent = take_fields<LatentArguments>(arguments);
-  // The other arguments are checked as those of an attention whose head width does not matter.
-  rest.erase("multi_latent_attention");
-  rest["kv_channels"] = 2;
-  const spec::MegatronConfig config = spec::read_megatron(rest, "config");
+void clip_latent(const ProbeInput& input, const Json& arguments, ProbeOutput& out) {
+  const spec::MegatronConfig config = spec::read_megatron(arguments, "config");
   const nn::QkClip clip = clip_of(input, config);
-  if (config.attention_output_gate || config.head_wise_attn_gate) {
-    throw UnsupportedError(
-        "[probe] multi_latent_attention = true: a gate with multi-latent attention is not in this "
-        "build");
-  }
-  nn::LatentHeads heads{latent.num_attention_heads, latent.qk_head_dim, latent.qk_pos_emb_head_dim,
-                        latent.v_head_dim};
-  heads.absorbed = latent.cache_mla_latents && !input.has("param.linear_kv_up_proj.weight");
+  nn::LatentHeads heads{config.num_attention_heads, config.qk_head_dim, config.qk_pos_emb_head_dim,
+                        config.v_head_dim};
+  heads.absorbed = config.cache_mla_latents && !input.has("param.linear_kv_up_proj.weight");
   const std::vector<double> etas =
       nn::clip_etas(max_logits(input), heads.num_heads, heads.num_heads, clip);
   Clipped clipped(input, out);
   const at::Tensor query_rows = nn::latent_query_factors(heads, etas, clip.alpha);
   const at::Tensor key_rows = nn::latent_key_factors(heads, etas, clip.alpha);
-  clipped.scale(latent.q_lora_rank ? "linear_q_up_proj.weight" : "linear_q_proj.weight",
+  clipped.scale(config.q_lora_rank ? "linear_q_up_proj.weight" : "linear_q_proj.weight",
                 query_rows);
   clipped.scale("linear_kv_up_proj.weight", key_rows);
   clipped.leave({"linear_kv_down_proj.weight", "linear_q_down_proj.weight", "linear_proj.weight",

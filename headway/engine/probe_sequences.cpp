@@ -13,7 +13,8 @@ namespace {
 
 spec::MegatronMask mask_of(const ProbeInput& input) {
   const std::string text = input.text("mask");
-  if (text.empty()) return spec::MegatronMask::kCausal;
+  // The second is how files of packed sequences call it.
+  if (text.empty() || text == "causal per packed sequence") return spec::MegatronMask::kCausal;
   const auto mask = enum_parse<spec::MegatronMask>(text);
   if (!mask) {
     throw ConfigError("[probe] mask = " + shorten(text) + ", allowed " +
@@ -55,6 +56,12 @@ void set_probe_rule(const ProbeInput& input, const spec::MegatronConfig& config,
   attention.mask = right == 0 ? spec::MaskKind::kCausal : spec::MaskKind::kNone;
   if (left >= 0) attention.window = left + 1;
   if (right > 0) attention.window_ahead = right;
+}
+
+void require_causal(const ProbeInput& input) {
+  if (is_causal(mask_of(input))) return;
+  throw UnsupportedError("[probe] mask = " + shorten(input.text("mask")) +
+                         ": allowed causal with multi-latent attention");
 }
 
 ops::Sequences probe_sequences(const ProbeInput& input, const ProbeBatch& batch) {

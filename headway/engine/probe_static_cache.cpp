@@ -8,6 +8,7 @@
 #include "headway/base/error.h"
 #include "headway/engine/probe_attention.h"
 #include "headway/engine/probe_input.h"
+#include "headway/engine/probe_latent.h"
 #include "headway/nn/linear.h"
 
 namespace headway::engine {
@@ -52,6 +53,7 @@ std::vector<int64_t> prefill_steps(const ProbeInput& input, int64_t length) {
 ProbeOutput probe_static_cache(const ProbeInput& input) {
   input.refuse({"cu_seqlens"}, "packed sequences have no static cache");
   input.refuse({"attention_mask", "attention_bias"}, "a static cache takes no masks or biases");
+  if (is_latent(input)) return probe_latent_cache(input);
   ProbeOutput out = probe_attention(input);
   const ProbedAttention probed = make_attention(input);
   if (probed.attention.mask != spec::MaskKind::kCausal) {
@@ -63,7 +65,7 @@ ProbeOutput probe_static_cache(const ProbeInput& input) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> columns;
   for (int64_t b = 0; b < hidden_SBD.size(1); ++b) {
-    nn::LayerState state = nn::KvCache(probed.attention);
+    nn::LayerState state = nn::KvCache(probed.attention.window);
     std::vector<at::Tensor> rows;
     int64_t past = 0;
     for (const int64_t count : prefill_steps(input, hidden_SBD.size(0))) {

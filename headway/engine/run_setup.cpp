@@ -6,6 +6,7 @@
 
 #include "headway/base/error.h"
 #include "headway/base/logging.h"
+#include "headway/engine/index_warmup.h"
 #include "headway/engine/loaded_model.h"
 #include "headway/spec/from_config.h"
 #include "headway/spec/megatron.h"
@@ -111,6 +112,7 @@ PreparedRun prepare_run(const config::RunConfig& config, const RunSetup& setup) 
       source ? source->spec : spec::resolve(config.model, tokenizer->vocab_size());
   text::check_vocabulary(*tokenizer, spec.embedding.vocab_size);
   check_length(config.data, spec);
+  check_index_warmup(config.train, spec);
   const TrainMechanics mechanics =
       train_mechanics(config, static_cast<int64_t>(spec.layers.size()));
 

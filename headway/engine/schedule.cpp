@@ -40,7 +40,13 @@ double remaining(config::ScheduleKind kind, double u, double final_fraction) {
 
 }  // namespace
 
-double learning_rate(const config::TrainConfig& train, int64_t step) {
+double learning_rate(const config::TrainConfig& given, int64_t step) {
+  config::TrainConfig train = given;
+  if (const auto& frozen = given.index_warmup) {
+    if (step <= frozen->steps) return frozen->lr;
+    step -= frozen->steps;
+    train.steps -= frozen->steps;
+  }
   const config::ScheduleConfig& schedule = train.schedule;
   const double lr = train.optimizer.lr;
   if (step <= schedule.warmup_steps)

@@ -14,7 +14,8 @@ namespace headway::engine {
 ///   cosine    lr·(f + (1-f)·(1 + cos πu)/2)      linear  lr·(1 - (1-f)·u)
 ///   wsd       lr until the decay begins, then linear; constant: lr
 /// Decay covers all steps after warm-up (cosine, linear), the last tenth (wsd), or decay_steps;
-/// after it: lr·f. Test: tests/unit/engine/schedule_test.cpp
+/// after it: lr·f. With index_warmup its own lr first, and all of this over the steps after it.
+/// Test: tests/unit/engine/schedule_test.cpp
 double learning_rate(const config::TrainConfig& train, int64_t step);
 
 }  // namespace headway::engine

@@ -31,24 +31,26 @@ StaticContext::StaticContext(nn::Transformer& model, const StaticContextOptions&
   check_size("max_sequence_length", options.max_sequence_length);
   const auto buffers =
       at::TensorOptions().dtype(model.parameters().dtype()).device(model.parameters().device());
-  const auto cached = options.flash_decode ? nn::CachedKeys::kRotated : nn::CachedKeys::kUnrotated;
   for (size_t i = 0; i < model.spec().layers.size(); ++i) {
-    const spec::AttentionSpec* held = spec::attention_of(model.spec().layers[i]);
-    if (held == nullptr) {
+    const spec::LayerSpec& layer = model.spec().layers[i];
+    const auto held = spec::cached_rows(layer);
+    if (!held) {
       throw UnsupportedError("[static context] layer " + std::to_string(i) +
                              ": keeps no keys and values; allowed attention, or one sequence at a "
                              "time (Generator)");
     }
-    const spec::AttentionSpec& attention = *held;
+    // Latent attention keeps rotated keys on every path.
+    const bool later = !options.flash_decode && spec::attention_of(layer) != nullptr;
+    const auto cached = later ? nn::CachedKeys::kUnrotated : nn::CachedKeys::kRotated;
     const auto buffer = [&](int64_t dim) {
       checked_product<ConfigError>({options.max_sequence_length, options.max_batch_size,
-                                    attention.num_kv_heads, dim, int64_t{8}},
+                                    held->heads, dim, int64_t{8}},
                                    "static context");
       return at::empty(
-          {options.max_sequence_length, options.max_batch_size, attention.num_kv_heads, dim},
+          {options.max_sequence_length, options.max_batch_size, held->heads, dim},
           buffers);
     };
-    layers_.push_back({buffer(attention.head_dim), buffer(attention.v_head_dim)});
+    layers_.push_back({buffer(held->key_dim), buffer(held->value_dim)});
     state_.layers.emplace_back(nn::PagedKv(as_pages(layers_.back().k_SBGK),
                                            as_pages(layers_.back().v_SBGV), step_, cached));
   }

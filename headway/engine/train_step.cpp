@@ -82,12 +82,16 @@ StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Ba
     nn::ForwardContext context;
     context.random = random;
     context.routing = &step.routing;
+    context.index_warmup = given.index_warmup;
     const BatchLoss result = batch_loss(model, batch, given.z_loss, divisors, context);
     at::Tensor loss = result.loss;
     if (const at::Tensor extra = step.routing.take_loss(); extra.defined()) {
-      const at::Tensor share = extra * (static_cast<double>(batch.input_ids.numel()) /
-                                        static_cast<double>(step.num_tokens));
-      step.auxiliary += share.item<double>();
+      const double part = static_cast<double>(batch.input_ids.numel()) /
+                          static_cast<double>(step.num_tokens);
+      const at::Tensor share = extra * part;
+      const double index = step.routing.take_index_loss() * part;
+      step.index += index;
+      step.auxiliary += share.item<double>() - index;
       loss = loss + share.to(loss.scalar_type());
     }
     if (!std::isfinite(loss.item<double>())) throw_non_finite_loss(model, batch, random);

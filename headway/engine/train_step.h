@@ -16,6 +16,7 @@ struct StepLoss {
   double loss = 0.0;             // mean cross-entropy over counted labels, without z-loss
   double auxiliary = 0.0;        // what the routers' losses added to it
   std::vector<double> mtp;       // the same of every depth of multi-token prediction
+  double index = 0.0;            // what the indexers' losses added to it
   std::int64_t num_counted = 0;  // labels that count, over all micro-batches
   std::int64_t num_tokens = 0;   // tokens that were read
   nn::RoutingRecord routing;     // loads of the routers
@@ -25,14 +26,15 @@ struct StepOptions {
   double z_loss = 0.0;
   /// Stream of everything random; its micro_batch counts those of the step. None = no dropout.
   std::optional<nn::RandomStream> random;
+  bool index_warmup = false;  // nn::ForwardContext
   std::function<void()> after_backward;
 };
 
 /// Forward and backward over `micro_batches`; gradients add up in the parameters' grad(), which
 /// must be empty before. The divisor of every micro-batch is the number of counted labels of all of
 /// them, so the sum is the gradient of the mean over the whole step, however it is cut; likewise at
-/// every depth of multi-token prediction. Losses of routers are added to each micro-batch's,
-/// weighted by its share of the step's tokens. Errors:
+/// every depth of multi-token prediction. Losses of routers and indexers are added to each
+/// micro-batch's, weighted by its share of the step's tokens. Errors:
 /// NonFiniteError naming the first layer of the forward pass that is not finite. Test:
 /// tests/unit/engine/train_step_test.cpp
 StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Batch>& micro_batches,

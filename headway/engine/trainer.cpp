@@ -9,6 +9,7 @@
 #include "headway/base/atomic_file.h"
 #include "headway/base/error.h"
 #include "headway/config/load.h"
+#include "headway/engine/index_warmup.h"
 #include "headway/engine/loaded_model.h"
 #include "headway/engine/replica_check.h"
 #include "headway/engine/router_balance.h"
@@ -95,18 +96,23 @@ StepMetrics Trainer::take_step() {
   options.random = nn::RandomStream{static_cast<std::uint64_t>(run_.config.train.seed),
                                     static_cast<std::uint64_t>(metrics.step)};
   options.after_backward = [this] { optimizer_.collect(); };
+  options.index_warmup = in_index_warmup(run_.config.train, metrics.step);
+  std::optional<OnlyIndexersLearn> frozen;
+  if (options.index_warmup) frozen.emplace(run_.model.parameters());
   const StepLoss loss = accumulate_gradients(run_.model, next_batches(), options);
+  frozen.reset();
   metrics.loss = loss.loss;
   metrics.mtp_loss = loss.mtp;
   metrics.tokens = loss.num_tokens;
   metrics.routing = router_metrics(loss);
+  if (has_learning_indexer(run_.model.spec())) metrics.index_loss = loss.index;
   logits_.end(run_.model);
   metrics.grad_norm = optimizer_.clip();
   metrics.max_attention_logit = logits_.max_logit(run_.model);
   metrics.lr = learning_rate(run_.config.train, metrics.step);
   optimizer_.step(metrics.step, *metrics.lr);
   logits_.clip(run_.model, optimizer_);
-  if (!run_.adapter) balance_experts(run_.model, loss.routing);
+  if (!run_.adapter && !options.index_warmup) balance_experts(run_.model, loss.routing);
   steps_done_ = metrics.step;
   if (checks_) {
     check_processes();

@@ -36,6 +36,14 @@ constexpr auto kLayerNames = std::to_array<NamePair>({
     {"mixer.dt_bias", "self_attention.dt_bias"},
     {"mixer.A_log", "self_attention.A_log"},
     {"mixer.norm.", "self_attention.out_norm."},
+    {"mixer.down.", "self_attention.linear_qkv_down_proj."},
+    {"mixer.q_up.", "self_attention.linear_q_up_proj."},
+    {"mixer.kv_norm.", "self_attention.kv_layernorm."},
+    {"mixer.kv_up.", "self_attention.linear_kv_up_proj."},
+    {"mixer.indexer.q.", "self_attention.core_attention.indexer.linear_wq_b."},
+    {"mixer.indexer.k.", "self_attention.core_attention.indexer.linear_wk."},
+    {"mixer.indexer.k_norm.", "self_attention.core_attention.indexer.k_norm."},
+    {"mixer.indexer.weights.", "self_attention.core_attention.indexer.linear_weights_proj."},
     {"mixer.sinks", "self_attention.core_attention.softmax_offset"},
     {"mlp.up.", "mlp.linear_fc1."},
     {"mlp.down.", "mlp.linear_fc2."},
@@ -57,6 +65,9 @@ constexpr auto kMtpNames = std::to_array<NamePair>({
 });
 constexpr std::string_view kLayers = "layers.";
 constexpr std::string_view kMixerOut = "mixer.out.";  // linear layers call it otherwise
+constexpr std::string_view kLatentQueryNorm = "mixer.q_norm.";
+constexpr std::string_view kLatentNorm = "mixer.kv_norm.";
+constexpr std::string_view kLatentDown = "linear_qkv_down_proj";
 constexpr std::string_view kMtpLayers = "mtp.layers.";
 constexpr std::string_view kMtpBlock = "block.";
 
@@ -170,8 +181,26 @@ std::string megatron_name(const std::string& parameter, const MegatronForm& form
   return place.scope + renamed(place.rest, kLayerNames);
 }
 
+namespace {
+
+/// The projections to the latents, each a tensor of its own.
+std::vector<MegatronPart> latent_parts(const spec::TensorSpec& tensor, const std::string& fused,
+                                       size_t at) {
+  std::vector<MegatronPart> parts;
+  for (const spec::RowSegment& segment : tensor.segments) {
+    std::string name = fused;
+    name.replace(at, kLatentDown.size(), "linear_" + segment.name + "_proj");
+    parts.push_back({name, segment.begin, segment.rows});
+  }
+  return parts;
+}
+
+}  // namespace
+
 std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, const MegatronForm& form) {
   const std::string name = megatron_name(tensor.name, form);
+  const size_t latent = name.find(kLatentDown);
+  if (latent != std::string::npos && !form.grouped) return latent_parts(tensor, name, latent);
   constexpr std::string_view kExperts = ".experts.";
   const size_t at = name.find(kExperts);
   if (at == std::string::npos) return {{name, 0, tensor.shape.front()}};
@@ -181,9 +210,9 @@ std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, const M
   std::vector<MegatronPart> parts;
   for (int64_t e = 0; e < tensor.experts; ++e) {
     const std::string number = std::to_string(e);
-    parts.push_back({form.grouped_experts ? before + after + number
-                                          : before + "local_experts." + number + "." + after,
-                     e * rows, rows});
+    parts.push_back(
+        {form.grouped ? before + after + number : before + "local_experts." + number + "." + after,
+         e * rows, rows});
   }
   return parts;
 }
@@ -198,10 +227,15 @@ std::string megatron_fused_name(const std::string& parameter, const MegatronForm
     projection = form.linear ? "self_attention.in_proj" : "self_attention.linear_qkv";
   } else if (norm == "pre_mlp_norm") {
     projection = "mlp.linear_fc1";
+  } else if (place.rest.starts_with(kLatentQueryNorm)) {
+    projection = "self_attention.linear_q_up_proj";
+  } else if (place.rest.starts_with(kLatentNorm)) {
+    projection = "self_attention.linear_kv_up_proj";
   } else {
     return {};
   }
-  return place.scope + projection + ".layer_norm_" + std::string(place.rest.substr(end + 1));
+  return place.scope + projection + ".layer_norm_" +
+         std::string(place.rest.substr(place.rest.rfind('.') + 1));
 }
 
 const spec::AttentionSpec* interleaved_attention(const spec::ModelSpec& spec,

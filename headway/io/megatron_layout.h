@@ -37,8 +37,8 @@ at::Tensor qkv_to_megatron(const at::Tensor& ours, const QkvHeads& heads);
 
 /// What a name there depends on besides the parameter.
 struct MegatronForm {
-  bool linear = false;           // of a layer with linear attention
-  bool grouped_experts = false;  // experts.linear_fc1.weightE instead of local_experts.E
+  bool linear = false;   // of a layer with linear attention
+  bool grouped = false;  // experts.linear_fc1.weightE instead of local_experts.E, …
 };
 
 /// Megatron's state-dict name of a parameter of ours, for GPTModel
@@ -54,7 +54,9 @@ struct MegatronPart {
 };
 
 /// The tensors that hold a parameter there: itself, or one for every expert, named
-/// experts.local_experts.E.linear_fc1.weight or, grouped, experts.linear_fc1.weightE.
+/// experts.local_experts.E.linear_fc1.weight or, grouped, experts.linear_fc1.weightE; of latent
+/// attention one for each latent (linear_q_down_proj, linear_kv_down_proj) or, grouped,
+/// linear_qkv_down_proj.
 std::vector<MegatronPart> megatron_parts(const spec::TensorSpec& tensor, const MegatronForm& form);
 
 /// The name of a layer's norm where upstream fuses it with the projection behind it (Transformer

@@ -69,13 +69,7 @@ ops::AttentionOptions Attention::options_for(const MixerInput& input) const {
     options.mask = input.context->attention_mask;
     options.bias = input.context->attention_bias;
   }
-  if (input.context == nullptr || !input.context->random) {
-    options.dropout = {};
-  } else {
-    const RandomStream& random = *input.context->random;
-    options.dropout.key = ops::dropout_key(random.seed, random.step, random.micro_batch,
-                                           static_cast<uint64_t>(input.layer));
-  }
+  options.dropout = dropout_for(input, spec_.dropout);
   return options;
 }
 

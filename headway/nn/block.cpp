@@ -14,6 +14,17 @@ Mixer make_mixer(const spec::GatedDeltaNetSpec& spec, const ParameterScope& scop
   return GatedDeltaNet(spec, scope);
 }
 
+Mixer make_mixer(const spec::LatentAttentionSpec& spec, const ParameterScope& scope,
+                 std::shared_ptr<RotaryTable> rotary) {
+  return LatentAttention(spec, scope, std::move(rotary));
+}
+
+/// Whether something else than the mixer's output keeps its input for the backward pass.
+bool keeps_input(const Mixer& mixer) {
+  const auto* latent = std::get_if<LatentAttention>(&mixer);
+  return latent != nullptr && latent->indexer().has_value();
+}
+
 Mlp make_mlp(const spec::DenseMlpSpec& spec, const ParameterScope& scope) {
   return DenseMlp(spec, scope);
 }
@@ -59,9 +70,13 @@ Block::Block(const spec::LayerSpec& spec, const ParameterScope& scope,
 
 void Block::set_recompute(const RecomputePlan& plan) {
   recompute_ = plan;
-  if (auto* attention = std::get_if<Attention>(&mixer_)) {
-    attention->recompute_core(plan.core_attention);
-  }
+  std::visit(
+      [&](auto& mixer) {
+        if constexpr (requires { mixer.recompute_core(true); }) {
+          mixer.recompute_core(plan.core_attention);
+        }
+      },
+      mixer_);
 }
 
 void Block::set_checks(const Watch& watch) {
@@ -93,7 +108,7 @@ void Block::forward(ResidualStream& stream, const BlockInput& block) const {
   const MixerInput input{mixer_in, block.sequences, block.state, block.context, block.layer};
   const MixerOutput mixed =
       std::visit([&](const auto& mixer) { return mixer.forward(input); }, mixer_);
-  if (recompute_.norms) {
+  if (recompute_.norms && !keeps_input(mixer_)) {
     forget_normed(pre_mixer_norm_, mixer_in, stream.value(), mixed.out_TD);
   }
   look("mixer output", mixed.out_TD, tokens);

@@ -8,6 +8,7 @@
 
 #include "headway/nn/attention.h"
 #include "headway/nn/gated_delta_net.h"
+#include "headway/nn/latent_attention.h"
 #include "headway/nn/mixer.h"
 #include "headway/nn/mlp.h"
 #include "headway/nn/moe.h"
@@ -18,7 +19,7 @@
 
 namespace headway::nn {
 
-using Mixer = std::variant<Attention, GatedDeltaNet>;
+using Mixer = std::variant<Attention, GatedDeltaNet, LatentAttention>;
 using Mlp = std::variant<DenseMlp, Moe>;
 
 /// What a block needs besides the stream.

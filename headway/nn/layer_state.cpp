@@ -107,8 +107,9 @@ LayerState copy_of(const PagedKv&) {
   throw InternalError("[model state] pages belong to many sequences, allowed the state of one");
 }
 
-LayerState empty_state(const spec::AttentionSpec& attention) { return KvCache(attention); }
+LayerState empty_state(const spec::AttentionSpec& attention) { return KvCache(attention.window); }
 LayerState empty_state(const spec::GatedDeltaNetSpec& mixer) { return DeltaState(mixer); }
+LayerState empty_state(const spec::LatentAttentionSpec&) { return KvCache(); }
 
 }  // namespace
 

@@ -16,12 +16,12 @@
 
 namespace headway::nn {
 
-/// Rotated keys and values of one sequence. A full layer keeps every token (buffers double when
+/// Rotated keys and values of one sequence (of latent attention: its rows and the indexer's keys). A full layer keeps every token (buffers double when
 /// full); a layer with a window of W keeps at most the last W-1, compacted when its buffer of about
 /// 2W rows is full, so memory stays constant and rows stay in order.
 class KvCache {
  public:
-  explicit KvCache(const spec::AttentionSpec& attention) : window_(attention.window) {}
+  explicit KvCache(std::optional<int64_t> window = std::nullopt) : window_(window) {}
 
   /// Appends k, v [T,G,·]; returns views of what the T new queries may need, the new rows last.
   struct View {

@@ -9,6 +9,7 @@
 
 #include "headway/nn/layer_state.h"
 #include "headway/nn/routing_record.h"
+#include "headway/ops/attention.h"
 #include "headway/ops/sequences.h"
 
 namespace headway::nn {
@@ -21,13 +22,24 @@ struct RandomStream {
   uint64_t micro_batch = 0;
 };
 
+/// Keys that the last layer with an indexer chose, for the layers that share them.
+struct KeyChoice {
+  bool made = false;
+  at::Tensor chosen_TJ;  // undefined = all that a query sees
+};
+
 /// What one pass through the stack adds to the layers' own rules; tensors may be undefined.
 struct ForwardContext {
   std::optional<RandomStream> random;  // none = evaluation: nothing is dropped
   at::Tensor attention_mask;           // ops::AttentionOptions::mask, in every layer
   at::Tensor attention_bias;           // ops::AttentionOptions::bias, in every layer
   at::Tensor positions_3T;           // int64 time, height and width of every token (rope.sections)
-  RoutingRecord* routing = nullptr;  // training: receives what routers leave behind
+  RoutingRecord* routing = nullptr;  // training: receives what routers and indexers leave behind
+  KeyChoice* choice = nullptr;       // of this pass; the stack sets it
+  /// Training: latent attention reads all keys, and indexers learn from all of them.
+  bool index_warmup = false;
+  /// Losses of indexers are sums over tokens instead of means.
+  bool sum_index_loss = false;
 };
 
 struct MixerInput {
@@ -43,5 +55,8 @@ struct MixerInput {
 struct MixerOutput {
   at::Tensor out_TD;
 };
+
+/// The draws of attention dropout in this layer and pass; off outside training.
+ops::AttentionDropout dropout_for(const MixerInput& input, double probability);
 
 }  // namespace headway::nn

@@ -5,7 +5,7 @@ namespace headway::nn {
 
 ops::PagedKeys PagedKv::append(const at::Tensor& k_TGK, const at::Tensor& v_TGV) {
   ops::store_pages(k_, k_TGK, step_->slots_T);
-  ops::store_pages(v_, v_TGV, step_->slots_T);
+  if (v_TGV.size(2) > 0) ops::store_pages(v_, v_TGV, step_->slots_T);
   return {k_, v_, step_->block_table_NM};
 }
 

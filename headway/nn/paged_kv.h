@@ -22,8 +22,8 @@ struct PageStep {
 /// without flash decode: rotated anew at every step).
 enum class CachedKeys { kRotated, kUnrotated };
 
-/// One layer's share of a paged cache. Latent attention will keep `[latent | k_pe]` rows in the
-/// same way, with one kv head.
+/// One layer's share of a paged cache. Latent attention keeps its rows `[latent | k_pe]` as keys of
+/// one head, and the indexer's keys (or nothing) in the place of values.
 class PagedKv {
  public:
   /// k [P,B,G,K] and v [P,B,G,V] at any strides, channels contiguous; `step` is read at each call.

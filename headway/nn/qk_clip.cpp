@@ -114,21 +114,36 @@ at::Tensor latent_key_factors(const LatentHeads& heads, const std::vector<double
   return per_head(etas, heads.num_heads, {{heads.nope_dim, 1.0 - alpha}, {heads.value_dim, 0.0}});
 }
 
-std::map<std::string, at::Tensor> clip_qk(const Attention& attention, const Parameters& parameters,
-                                          const std::string& prefix,
-                                          const std::optional<QkClip>& clip) {
-  const at::Tensor max_H = attention.max_logit().value();
-  attention.max_logit().reset();
+namespace {
+
+/// η of every group of heads, from maxima that are forgotten in every case.
+std::vector<double> take_etas(MaxLogitTracker& tracker, int64_t num_heads, int64_t num_groups,
+                              const std::optional<QkClip>& clip) {
+  const at::Tensor max_H = tracker.value();
+  tracker.reset();
   if (!clip) throw ConfigError("[qk_clip] qk_clip option needs to be enabled (qk_clip = false)");
   if (!max_H.defined()) {
     throw ShapeError(
         "[qk_clip] current_max_attn_logits is None, allowed a tensor; hint: run a forward with "
         "the tracker observing first");
   }
+  return clip_etas(max_H, num_heads, num_groups, *clip);
+}
+
+bool changes_nothing(const std::vector<double>& etas) {
+  return std::all_of(etas.begin(), etas.end(), [](double eta) { return eta == 1.0; });
+}
+
+}  // namespace
+
+std::map<std::string, at::Tensor> clip_qk(const Attention& attention, const Parameters& parameters,
+                                          const std::string& prefix,
+                                          const std::optional<QkClip>& clip) {
   const spec::AttentionSpec& heads = attention.spec();
-  const std::vector<double> etas = clip_etas(max_H, heads.num_heads, heads.num_kv_heads, *clip);
+  const std::vector<double> etas =
+      take_etas(attention.max_logit(), heads.num_heads, heads.num_kv_heads, clip);
   std::map<std::string, at::Tensor> factors;
-  if (std::all_of(etas.begin(), etas.end(), [](double eta) { return eta == 1.0; })) return factors;
+  if (changes_nothing(etas)) return factors;
   for (const char* part : {"qkv.weight", "qkv.bias"}) {
     const std::string name = prefix + part;
     if (!parameters.contains(name)) continue;
@@ -136,6 +151,29 @@ std::map<std::string, at::Tensor> clip_qk(const Attention& attention, const Para
     const at::Tensor rows = qkv_clip_factors(tensor, heads, etas, clip->alpha);
     if (!rows.eq(1.0).all().item<bool>()) factors[name] = rows;
   }
+  return factors;
+}
+
+std::map<std::string, at::Tensor> clip_qk(const LatentAttention& attention,
+                                          const Parameters& parameters, const std::string& prefix,
+                                          const std::optional<QkClip>& clip) {
+  const spec::LatentAttentionSpec& spec = attention.spec();
+  const std::vector<double> etas =
+      take_etas(attention.max_logit(), spec.num_heads, spec.num_heads, clip);
+  std::map<std::string, at::Tensor> factors;
+  if (changes_nothing(etas)) return factors;
+  const LatentHeads heads{spec.num_heads, spec.nope_head_dim, spec.rope_head_dim, spec.v_head_dim};
+  const at::Tensor query_rows = latent_query_factors(heads, etas, clip->alpha);
+  factors[prefix + "kv_up.weight"] = latent_key_factors(heads, etas, clip->alpha);
+  if (spec.q_lora_rank) {
+    factors[prefix + "q_up.weight"] = query_rows;
+    return factors;
+  }
+  const spec::TensorSpec& down = parameters.spec_of(prefix + "down.weight");
+  at::Tensor rows = at::ones({down.shape.at(0)}, at::kDouble);
+  const spec::RowSegment& queries = down.segments.front();
+  rows.narrow(0, queries.begin, queries.rows).copy_(query_rows);
+  factors[prefix + "down.weight"] = rows;
   return factors;
 }
 

@@ -14,6 +14,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "headway/nn/attention.h"
+#include "headway/nn/latent_attention.h"
 #include "headway/spec/tensor_inventory.h"
 
 namespace headway::nn {
@@ -61,6 +62,11 @@ at::Tensor latent_key_factors(const LatentHeads& heads, const std::vector<double
 /// "current_max_attn_logits is None" (nothing observed), or its shape; those of clip_etas.
 std::map<std::string, at::Tensor> clip_qk(const Attention& attention, const Parameters& parameters,
                                           const std::string& prefix,
+                                          const std::optional<QkClip>& clip);
+/// The same for latent attention, whose heads are clipped one by one in their up-projections.
+/// `prefix` ends before "kv_up.weight".
+std::map<std::string, at::Tensor> clip_qk(const LatentAttention& attention,
+                                          const Parameters& parameters, const std::string& prefix,
                                           const std::optional<QkClip>& clip);
 
 }  // namespace headway::nn

@@ -1,4 +1,4 @@
-// What the routers of a step leave behind beside their output: losses to train with, loads to
+// What the routers and indexers of a step leave behind beside their output: losses to train with, loads to
 // balance and to report. A forward pass that is given a record fills it; without one routers only
 // route. Not for: what to do with it (engine).
 // Legend: E experts, K experts a token chooses.
@@ -30,8 +30,12 @@ class RoutingRecord {
 
   /// Adds a scalar to the loss of this forward pass.
   void add_loss(const at::Tensor& loss);
+  /// The same for an indexer's loss, whose value is kept apart as well.
+  void add_index_loss(const at::Tensor& loss);
   /// Sum of the losses added since the last call; undefined when there were none.
   at::Tensor take_loss();
+  /// Sum of the indexers' losses since the last call.
+  double take_index_loss();
 
   /// By layer; empty for a model without routers.
   const std::map<int64_t, LayerRouting>& layers() const { return layers_; }
@@ -39,6 +43,7 @@ class RoutingRecord {
  private:
   int64_t layer_ = 0;
   at::Tensor loss_;
+  double index_loss_ = 0.0;
   std::map<int64_t, LayerRouting> layers_;
 };
 

@@ -48,10 +48,10 @@ Transformer::Transformer(spec::ModelSpec spec, at::ScalarType dtype, at::Device 
 }
 
 std::shared_ptr<RotaryTable> Transformer::rotary_of(const spec::LayerSpec& layer) const {
-  const spec::AttentionSpec* attention = spec::attention_of(layer);
-  if (attention == nullptr || !attention->rope) return nullptr;
-  if (rotary_) return rotary_->table(*attention->rope, attention->head_dim);
-  return std::make_shared<RotaryTable>(*attention->rope, attention->head_dim, spec_.rope_precision,
+  const spec::RotatedHead head = spec::rotated_head(layer);
+  if (head.rope == nullptr) return nullptr;
+  if (rotary_) return rotary_->table(*head.rope, head.dim);
+  return std::make_shared<RotaryTable>(*head.rope, head.dim, spec_.rope_precision,
                                        parameters_.dtype(), parameters_.device());
 }
 
@@ -73,18 +73,21 @@ at::Tensor Transformer::forward(const at::Tensor& ids_T, const ops::Sequences& s
     checks_->enter_layer(-1, "");
     checks_->tensor("embedding", stream.value(), {ids_T.numel(), spec_.hidden_size});
   }
+  KeyChoice choice;
+  ForwardContext context = options.context;
+  context.choice = &choice;
   const bool whole_layers =
       at::GradMode::is_enabled() && options.state == nullptr && options.hidden == nullptr;
   for (size_t i = 0; i < blocks_.size();) {
     const auto end = static_cast<size_t>(
         recompute_.chunk_end(static_cast<int64_t>(i), static_cast<int64_t>(blocks_.size())));
     if (whole_layers && end > i) {
-      recompute_layers(i, end, stream, {sequences, nullptr, &options.context});
+      recompute_layers(i, end, stream, {sequences, nullptr, &context});
       i = end;
       continue;
     }
     LayerState* state = options.state == nullptr ? nullptr : &options.state->layers[i];
-    blocks_[i].forward(stream, {sequences, state, &options.context, static_cast<int64_t>(i)});
+    blocks_[i].forward(stream, {sequences, state, &context, static_cast<int64_t>(i)});
     if (options.hidden != nullptr) options.hidden->push_back(stream.value());
     ++i;
   }
@@ -138,6 +141,12 @@ void Transformer::set_recompute(const RecomputePlan& plan) {
     if (std::holds_alternative<Moe>(blocks_[i].mlp())) {
       throw UnsupportedError("[train] recompute = full: layer " + std::to_string(i) +
                              " is a mixture of experts, whose routers count and lose once a "
+                             "pass; allowed selective");
+    }
+    const auto* latent = std::get_if<LatentAttention>(&blocks_[i].mixer());
+    if (latent != nullptr && (latent->indexer() || latent->spec().shared_choice)) {
+      throw UnsupportedError("[train] recompute = full: layer " + std::to_string(i) +
+                             " attends to keys that an indexer chooses and learns from once a "
                              "pass; allowed selective");
     }
   }

@@ -7,6 +7,7 @@
 #include "headway/base/checked_math.h"
 #include "headway/base/error.h"
 #include "headway/spec/gated_delta_net.h"
+#include "headway/spec/latent_attention.h"
 #include "headway/spec/tensor_inventory.h"
 
 namespace headway::spec {
@@ -62,6 +63,32 @@ void add_mixer(const GatedDeltaNetSpec& mixer, const CostOptions& options, Cost&
   const int64_t inputs =
       multiply(multiply(widths.conv, mixer.conv_size - 1), options.element_bytes);
   cost.state_bytes_fixed = add(multiply(state, wide), inputs);
+}
+
+// Expanded heads over whole sequences, absorbed ones over chosen keys and for one more token; the
+// indexer compares every visible key.
+void add_mixer(const LatentAttentionSpec& mixer, const CostOptions& options, Cost& cost) {
+  const LatentWidths widths(mixer);
+  const double heads = 2.0 * static_cast<double>(mixer.num_heads);
+  const double expanded = heads * static_cast<double>(widths.head + mixer.v_head_dim);
+  const double absorbed = heads * static_cast<double>(widths.cached + mixer.kv_lora_rank);
+  const double seen = mean_visible(options.context, std::nullopt);
+  const auto all = static_cast<double>(options.context + 1);
+  cost.attention_flops = expanded * seen;
+  cost.decode_attention_flops = absorbed * all;
+  if (mixer.indexer) {
+    const IndexerSpec& indexer = *mixer.indexer;
+    const double compared = 2.0 * static_cast<double>(multiply(indexer.num_heads, indexer.head_dim));
+    const bool chooses = options.context > indexer.top_k;
+    if (chooses) {
+      cost.attention_flops =
+          absorbed * mean_visible(options.context, indexer.top_k) + compared * seen;
+    }
+    cost.decode_attention_flops =
+        absorbed * std::min(all, static_cast<double>(indexer.top_k)) + compared * all;
+  }
+  cost.state_bytes_per_token =
+      multiply(add(widths.cached, widths.index_key), options.element_bytes);
 }
 
 // Tensors outside the stack whose module name starts with one of `prefixes`.

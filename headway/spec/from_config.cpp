@@ -47,6 +47,8 @@ LayerSpec resolve_block(const std::string& name, const config::ModelConfig& mode
   layer.block = name;
   if (block.gated_delta_net) {
     layer.mixer = *block.gated_delta_net;
+  } else if (block.latent_attention) {
+    layer.mixer = *block.latent_attention;
   } else {
     layer.mixer = resolve_attention(block.attention.value(), norm, model.hidden_size.value());
   }

@@ -76,6 +76,34 @@ void add_mixer(const GatedDeltaNetSpec& mixer, LayerWords& words) {
   words.kv_source = "own";
 }
 
+std::string mixer_words(const LatentAttentionSpec& mixer) {
+  std::string text = fmt::format("latent_attention {}", mixer.kv_lora_rank);
+  if (mixer.q_lora_rank) text += fmt::format(" q:{}", *mixer.q_lora_rank);
+  if (mixer.indexer) {
+    const IndexerSpec& indexer = *mixer.indexer;
+    text += fmt::format(" top {} of {}x{}", format_count(indexer.top_k), indexer.num_heads,
+                        indexer.head_dim);
+    if (indexer.hadamard) text += " hadamard";
+    if (indexer.precision == IndexPrecision::kFp8) text += " fp8";
+    if (indexer.loss > 0) text += " index-loss " + format_double(indexer.loss);
+  }
+  if (mixer.shared_choice) text += " shared choice";
+  if (mixer.dropout > 0) text += " dropout " + format_double(mixer.dropout);
+  if (mixer.latent_bias || mixer.output_bias) text += " bias";
+  return text;
+}
+
+void add_mixer(const LatentAttentionSpec& mixer, LayerWords& words) {
+  words.mixer = mixer_words(mixer);
+  words.heads = std::to_string(mixer.num_heads);
+  words.head_dim =
+      fmt::format("{}+{}/{}", mixer.nope_head_dim, mixer.rope_head_dim, mixer.v_head_dim);
+  words.window = "all";
+  words.rope = rope_words(mixer.rope);
+  words.gate = enum_name(GateKind::kNone);
+  words.kv_source = "own";
+}
+
 std::string mlp_words(const DenseMlpSpec& mlp) {
   std::string text = fmt::format("{} {}{}", mlp.intermediate_size, enum_name(mlp.activation),
                                  mlp.gated ? " gated" : "");
@@ -127,6 +155,12 @@ std::string norm_words(const LayerSpec& layer) {
 }
 
 Json mixer_json(const GatedDeltaNetSpec& mixer) {
+  Json row = write_fields(mixer);
+  row["kv_source"] = "own";
+  return row;
+}
+
+Json mixer_json(const LatentAttentionSpec& mixer) {
   Json row = write_fields(mixer);
   row["kv_source"] = "own";
   return row;

@@ -12,11 +12,11 @@
 #include "headway/base/text_util.h"
 #include "headway/spec/megatron_check.h"
 #include "headway/spec/megatron_fields.h"
+#include "headway/spec/rope_frequencies.h"
 
 namespace headway::spec {
-namespace {
 
-NormSpec norm_of(const MegatronConfig& config) {
+NormSpec megatron_norm(const MegatronConfig& config) {
   NormSpec norm;
   norm.eps = config.layernorm_epsilon;
   if (config.normalization == MegatronNorm::kLayer) {
@@ -27,6 +27,8 @@ NormSpec norm_of(const MegatronConfig& config) {
   }
   return norm;
 }
+
+namespace {
 
 GateSpec gate_of(const MegatronConfig& config) {
   GateSpec gate;
@@ -130,6 +132,9 @@ LayerSpec layer_of(const MegatronConfig& config, int64_t layer_number) {
   if (!behind && layer_is_linear(config, layer_number)) {
     layer.block = "linear_attention";
     layer.mixer = megatron_delta_net(config);
+  } else if (config.multi_latent_attention) {
+    layer.block = "latent_attention";
+    layer.mixer = megatron_latent(config, layer_number);
   } else {
     const AttentionSpec attention = layer_attention(config, layer_number);
     layer.block = attention.window ? "sliding_attention" : "full_attention";
@@ -141,7 +146,7 @@ LayerSpec layer_of(const MegatronConfig& config, int64_t layer_number) {
   } else {
     layer.mlp = dense;
   }
-  layer.pre_mixer_norm = layer.pre_mlp_norm = norm_of(config);
+  layer.pre_mixer_norm = layer.pre_mlp_norm = megatron_norm(config);
   return layer;
 }
 
@@ -151,7 +156,7 @@ std::optional<MtpSpec> mtp_of(const MegatronConfig& config) {
   MtpSpec mtp;
   for (int64_t k = 1; k <= depths; ++k)
     mtp.layers.push_back(layer_of(config, config.num_layers + k));
-  mtp.embedding_norm = mtp.hidden_norm = mtp.final_norm = norm_of(config);
+  mtp.embedding_norm = mtp.hidden_norm = mtp.final_norm = megatron_norm(config);
   mtp.shared_weights = config.mtp_use_repeated_layer;
   mtp.detach = config.mtp_detach_heads;
   mtp.loss_scale = config.mtp_loss_scaling_factor.value_or(MtpSpec{}.loss_scale);
@@ -252,7 +257,7 @@ AttentionSpec layer_attention(const MegatronConfig& config, int64_t layer_number
   attention.dropout = config.attention_dropout;
   attention.logit_softcap = config.attn_logit_softcap;
   attention.sinks = sinks_of(config.softmax_type);
-  if (config.qk_layernorm) attention.q_norm = attention.k_norm = norm_of(config);
+  if (config.qk_layernorm) attention.q_norm = attention.k_norm = megatron_norm(config);
   if (config.qk_l2_norm) {
     NormSpec bare;
     bare.weight = NormWeight::kNone;
@@ -268,11 +273,8 @@ AttentionSpec layer_attention(const MegatronConfig& config, int64_t layer_number
 
 double yarn_concentration(double factor, std::optional<double> mscale,
                           std::optional<double> mscale_all_dim) {
-  const auto magnitude = [factor](double scale) {
-    return factor <= 1 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0;
-  };
-  if (!mscale || !mscale_all_dim) return magnitude(1.0);
-  return magnitude(*mscale) / magnitude(*mscale_all_dim);
+  if (!mscale || !mscale_all_dim) return yarn_magnitude(factor, 1.0);
+  return yarn_magnitude(factor, *mscale) / yarn_magnitude(factor, *mscale_all_dim);
 }
 
 ModelSpec megatron_model(const MegatronConfig& config, int64_t vocab_size) {
@@ -284,7 +286,7 @@ ModelSpec megatron_model(const MegatronConfig& config, int64_t vocab_size) {
     spec.layers.push_back(layer_of(config, layer));
   }
   spec.head.tied = config.share_embeddings_and_output_weights;
-  spec.head.final_norm = norm_of(config);
+  spec.head.final_norm = megatron_norm(config);
   spec.mtp = mtp_of(config);
   spec.init.std = config.init_method_std;
   spec.rope_precision = RopePrecision::kModelDtype;

@@ -56,6 +56,9 @@ bool layer_skips_rope(const MegatronConfig& config, int64_t layer_number);
 /// bound counts. Test: tests/golden/megatron/attention_test.cpp
 AttentionSpec layer_attention(const MegatronConfig& config, int64_t layer_number);
 
+/// Every norm of the stack.
+NormSpec megatron_norm(const MegatronConfig& config);
+
 /// YaRN's factor of cos and sin: g(s, mscale)/g(s, all_dim) when both are given, else g(s, 1), with
 /// g(s, k) = 1 for s <= 1, else 0.1·k·ln s + 1. Source: spec/attention.md §4.4.
 double yarn_concentration(double factor, std::optional<double> mscale,

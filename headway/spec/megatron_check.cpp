@@ -25,9 +25,9 @@ class Checker {
     check_heads();
     check_gates();
     check_low_precision();
-    check_latent();
     check_layer_lists();
     check_positions();
+    check_megatron_latent(c_, path_, problems_, unsupported_);
     check_megatron_runtime(c_, path_, problems_);
     check_megatron_moe(c_, path_, problems_, unsupported_);
     check_megatron_linear(c_, path_, problems_, unsupported_);
@@ -137,19 +137,6 @@ class Checker {
                         four ? "fp4" : "fp8", per_rank, unit));
   }
 
-  void check_latent() {  // V10, V11
-    if (!c_.multi_latent_attention) return;
-    if (c_.rotary_interleaved) {
-      problem("rotary_interleaved",
-              "rotary_interleaved = true: not allowed with multi_latent_attention = true");
-    }
-    for (const auto& [on, name] : {std::pair{c_.attention_output_gate, "attention_output_gate"},
-                                   std::pair{c_.head_wise_attn_gate, "head_wise_attn_gate"}}) {
-      if (on) missing(name, "true", "a gate with multi_latent_attention = true is");
-    }
-    missing("multi_latent_attention", "true", "multi-latent attention is");
-  }
-
   /// An integer >= 1, or a list of L entries (mtp layers may have theirs), each 0 or 1.
   void check_layer_list(std::string_view name, const Json& value, std::string_view invalid) {
     if (value.is_null()) return;
@@ -221,7 +208,7 @@ class Checker {
             join_path(path_, "rotary_base_per_layer"), type, c_.multi_latent_attention));
       }
     }
-    if (!rotates) return;
+    if (!rotates || c_.multi_latent_attention) return;
     const auto width = static_cast<int64_t>(static_cast<double>(c_.head_dim()) * c_.rotary_percent);
     if (width < 2 || width % 2 != 0) {
       problem("rotary_percent",

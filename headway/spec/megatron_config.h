@@ -13,6 +13,7 @@
 #include "headway/base/field_rule.h"
 #include "headway/base/json.h"
 #include "headway/config/model_parts.h"
+#include "headway/spec/megatron_latent.h"
 #include "headway/spec/megatron_linear.h"
 #include "headway/spec/megatron_moe.h"
 
@@ -124,7 +125,7 @@ struct MegatronAttention {
     v.field("attn_logit_softcap", &A::attn_logit_softcap, "c·tanh(score / c)", above(0));
     v.field("apply_query_key_layer_scaling", &A::apply_query_key_layer_scaling, "no change");
     v.field("fused_single_qkv_rope", &A::fused_single_qkv_rope, "one kernel, same values");
-    v.field("multi_latent_attention", &A::multi_latent_attention, "false only");
+    v.field("multi_latent_attention", &A::multi_latent_attention, "latent attention in every layer");
     v.field("flash_decode", &A::flash_decode, "false only");
     v.field("batch_invariant_mode", &A::batch_invariant_mode, "false only");
     v.field("attention_backend", &A::attention_backend, "no effect here");
@@ -276,6 +277,7 @@ struct MegatronRuntime {
 struct MegatronConfig : MegatronStack,
                         MegatronAttention,
                         MegatronRotary,
+                        MegatronLatent,
                         MegatronLinear,
                         MegatronMoe,
                         MegatronRuntime {
@@ -290,6 +292,7 @@ struct MegatronConfig : MegatronStack,
     MegatronStack::visit(v);
     MegatronAttention::visit(v);
     MegatronRotary::visit(v);
+    MegatronLatent::visit(v);
     MegatronLinear::visit(v);
     MegatronMoe::visit(v);
     MegatronRuntime::visit(v);

@@ -35,7 +35,6 @@ struct Switch {
 };
 /// Anything but null, false, 0 or "" asks for a feature that is missing.
 constexpr auto kSwitches = std::to_array<Switch>({
-
     {"heterogeneous_block_specs", "heterogeneous block specs"},
     {"virtual_pipeline_model_parallel_size", "pipeline parallelism"},
     {"add_position_embedding", "learned absolute positions"},
@@ -57,7 +56,6 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     // fusion and kernel choice
     "bias_dropout_fusion",
     "masked_softmax_fusion",
-    "apply_rope_fusion",
     "persist_layer_norm",
     "memory_efficient_layer_norm",
     "gradient_accumulation_fusion",
@@ -129,26 +127,6 @@ constexpr auto kNoEffect = std::to_array<std::string_view>({
     "fp4_recipe",
     "fp4_param",
     "first_last_layers_bf16",
-    // details of multi-latent and sparse attention
-    "q_lora_rank",
-    "kv_lora_rank",
-    "qk_head_dim",
-    "qk_pos_emb_head_dim",
-    "v_head_dim",
-    "rope_type",
-    "original_max_position_embeddings",
-    "beta_fast",
-    "beta_slow",
-    "mscale",
-    "mscale_all_dim",
-    "cache_mla_latents",
-    "mla_down_proj_fusion",
-    "dsa_indexer_n_heads",
-    "dsa_indexer_head_dim",
-    "dsa_indexer_topk",
-    "dsa_indexer_rotate_activation",
-    "dsa_indexer_loss_coeff",
-    "dsa_indexer_use_sparse_loss",
     // how upstream computes mixtures of experts
     "moe_permute_fusion",
     "moe_router_fusion",

@@ -31,7 +31,7 @@ struct MegatronLinear {
   static void visit(V& v) {
     using L = MegatronLinear;
     v.field("experimental_attention_variant", &L::experimental_attention_variant,
-            "gated_delta_net | gdn");
+            "gated_delta_net | gdn | dsa");
     v.field("linear_attention_type", &L::linear_attention_type,
             "older name of experimental_attention_variant");
     v.field("linear_attention_freq", &L::linear_attention_freq, "which layers are linear");

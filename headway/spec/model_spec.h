@@ -13,6 +13,7 @@
 
 #include "headway/base/enum_table.h"
 #include "headway/config/gated_delta_net_config.h"
+#include "headway/config/latent_attention_config.h"
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
 #include "headway/config/mtp_config.h"
@@ -26,6 +27,8 @@ using config::DeltaGate;
 using config::DropPolicy;
 using config::GateInit;
 using config::GateKind;
+using config::IndexLossKeys;
+using config::IndexPrecision;
 using config::MaskKind;
 using config::MtpHidden;
 using config::NormKind;
@@ -38,7 +41,9 @@ using config::SinkKind;
 using DenseMlpSpec = config::MlpConfig;
 using GatedDeltaNetSpec = config::GatedDeltaNetConfig;
 using GateSpec = config::GateConfig;
+using IndexerSpec = config::IndexerConfig;
 using InitSpec = config::InitConfig;
+using LatentAttentionSpec = config::LatentAttentionConfig;
 using MoeSpec = config::MoeConfig;
 using RouterSpec = config::RouterConfig;
 using CapacitySpec = config::CapacityConfig;
@@ -70,7 +75,7 @@ struct AttentionSpec {
 };
 
 /// Closed sets: adding a mixer or MLP kind makes every incomplete std::visit fail to compile.
-using MixerSpec = std::variant<AttentionSpec, GatedDeltaNetSpec>;
+using MixerSpec = std::variant<AttentionSpec, GatedDeltaNetSpec, LatentAttentionSpec>;
 using MlpSpec = std::variant<DenseMlpSpec, MoeSpec>;
 
 /// One decoder block, in order:
@@ -150,6 +155,28 @@ const AttentionSpec* attention_of(const LayerSpec& layer);
 
 /// The Gated DeltaNet of a layer, or null when its mixer is another kind.
 const GatedDeltaNetSpec* delta_net_of(const LayerSpec& layer);
+
+/// The latent attention of a layer, or null when its mixer is another kind.
+const LatentAttentionSpec* latent_of(const LayerSpec& layer);
+
+/// The rotary positions of a layer's mixer and the channels they belong to; null where it has none.
+struct RotatedHead {
+  const RopeSpec* rope = nullptr;
+  int64_t dim = 0;
+};
+RotatedHead rotated_head(const LayerSpec& layer);
+
+/// Rows that a layer keeps of every token: keys and values of each kv head. Latent attention keeps
+/// one head of [latent | rotated key], and the indexer's key (or nothing) in the place of the
+/// value.
+struct CachedRows {
+  int64_t heads = 0;
+  int64_t key_dim = 0;
+  int64_t value_dim = 0;
+  std::optional<int64_t> window;  // tokens after which they may go
+};
+/// Nothing for a mixer that keeps something else.
+std::optional<CachedRows> cached_rows(const LayerSpec& layer);
 
 /// The mixture of experts of a layer, or null when its MLP is dense.
 const MoeSpec* moe_of(const LayerSpec& layer);

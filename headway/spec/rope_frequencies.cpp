@@ -65,10 +65,6 @@ void apply_yarn(std::vector<Real>& inverse, const std::vector<Real>& powers, int
   }
 }
 
-double yarn_magnitude(double scale, double mscale) {
-  return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0;
-}
-
 double attention_factor_of(const RopeSpec& rope) {
   if (rope.attention_factor) return *rope.attention_factor;
   if (rope.kind != RopeKind::kYarn) return 1.0;
@@ -102,6 +98,10 @@ std::vector<double> inverse_frequencies(const RopeSpec& rope, int64_t width, int
 }
 
 }  // namespace
+
+double yarn_magnitude(double factor, double mscale) {
+  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
 
 RopeFrequencies rope_frequencies(const RopeSpec& rope, int64_t head_dim, RopePrecision precision) {
   const bool proportional = rope.kind == RopeKind::kProportional;

@@ -15,6 +15,9 @@ struct RopeFrequencies {
   double attention_factor = 1.0;
 };
 
+/// YaRN's m(f, s) = 0.1·s·ln f + 1, and 1 for a factor f up to 1.
+double yarn_magnitude(double factor, double mscale);
+
 /// w_j = base^(-2j/rd), rd = int(K·fraction), then the kind's scaling (families.md §0.3,
 /// attention.md §4.3/§4.4, gemma4.md §1.6). kFloat32: every step rounded to float32 as Hugging Face
 /// computes them; kModelDtype: in double. Errors: ConfigError for an odd or zero rotated width.

@@ -10,7 +10,8 @@ namespace headway {
 
 template <>
 struct VariantNames<spec::MixerSpec> {
-  static constexpr std::array<std::string_view, 2> kNames = {"attention", "gated_delta_net"};
+  static constexpr std::array<std::string_view, 3> kNames = {"attention", "gated_delta_net",
+                                                             "latent_attention"};
 };
 template <>
 struct VariantNames<spec::MlpSpec> {

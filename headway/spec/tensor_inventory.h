@@ -67,6 +67,12 @@ struct TensorSpec {
 ///   layers.i.mixer.{dt_bias,A_log}                …linear_attn.{dt_bias,A_log}
 ///   layers.i.mixer.norm.weight                    …linear_attn.norm.weight
 ///   layers.i.mixer.out.weight                     …linear_attn.out_proj.weight
+///   layers.i.mixer.down.* (q | kv_down, or        …self_attn.{q_proj,kv_a_proj_with_mqa}.*, or
+///     q_down | kv_down)                           …self_attn.{q_a_proj,kv_a_proj_with_mqa}.*
+///   layers.i.mixer.{q_norm,kv_norm}.weight        …self_attn.{q_a_layernorm,kv_a_layernorm}.weight
+///   layers.i.mixer.{q_up,kv_up}.weight            …self_attn.{q_b_proj,kv_b_proj}.weight
+///   layers.i.mixer.indexer.{q,k,weights}.weight   …self_attn.indexer.{wq_b,wk,weights_proj}.weight
+///   layers.i.mixer.indexer.k_norm.*               …self_attn.indexer.k_norm.*
 ///   layers.i.mlp.up.{weight,bias} (gate | up)     …mlp.{gate_proj,up_proj}.{weight,bias}
 ///   layers.i.mlp.down.{weight,bias}               …mlp.down_proj.{weight,bias}
 ///   layers.i.mlp.router.{weight,bias}             …mlp.gate.{weight,bias}

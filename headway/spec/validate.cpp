@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "headway/config/part_checks.h"
+#include "headway/spec/latent_attention.h"
 #include "headway/spec/spec_fields.h"
 
 namespace headway::spec {
@@ -27,6 +28,10 @@ void check_mixer(const AttentionSpec& attention, const std::string& path, Proble
 
 void check_mixer(const GatedDeltaNetSpec& mixer, const std::string& path, Problems& problems) {
   config::check_gated_delta_net(mixer, path, problems);
+}
+
+void check_mixer(const LatentAttentionSpec& mixer, const std::string& path, Problems& problems) {
+  config::check_latent_attention(mixer, path, problems);
 }
 
 void check_mlp_kind(const DenseMlpSpec& mlp, const std::string& path, Problems& problems) {
@@ -55,6 +60,11 @@ void check_mtp(const MtpSpec& mtp, Problems& problems) {
   for (size_t i = 0; i < mtp.layers.size(); ++i) {
     const std::string place = index_path(path + ".layers", i);
     check_layer(mtp.layers[i], place, problems);
+    const LatentAttentionSpec* latent = latent_of(mtp.layers[i]);
+    if (latent != nullptr && latent->shared_choice) {
+      problems.add_value(place + ".mixer.latent_attention.shared_choice", "true",
+                         "false behind the stack, where no choice is handed on");
+    }
     if (mtp.shared_weights && mtp.layers[i] != mtp.layers[0]) {
       problems.add(place, "differs from layers[0]; allowed equal layers with shared_weights");
     }
@@ -68,11 +78,6 @@ void check_mtp(const MtpSpec& mtp, Problems& problems) {
   }
 }
 
-bool has_rotation(const LayerSpec& layer) {
-  const AttentionSpec* attention = attention_of(layer);
-  return attention != nullptr && attention->rope.has_value();
-}
-
 }  // namespace
 
 const AttentionSpec* attention_of(const LayerSpec& layer) {
@@ -81,6 +86,30 @@ const AttentionSpec* attention_of(const LayerSpec& layer) {
 
 const GatedDeltaNetSpec* delta_net_of(const LayerSpec& layer) {
   return std::get_if<GatedDeltaNetSpec>(&layer.mixer);
+}
+
+const LatentAttentionSpec* latent_of(const LayerSpec& layer) {
+  return std::get_if<LatentAttentionSpec>(&layer.mixer);
+}
+
+RotatedHead rotated_head(const LayerSpec& layer) {
+  const AttentionSpec* attention = attention_of(layer);
+  if (attention != nullptr && attention->rope) return {&*attention->rope, attention->head_dim};
+  const LatentAttentionSpec* latent = latent_of(layer);
+  if (latent != nullptr && latent->rope) return {&*latent->rope, latent->rope_head_dim};
+  return {};
+}
+
+std::optional<CachedRows> cached_rows(const LayerSpec& layer) {
+  if (const AttentionSpec* attention = attention_of(layer)) {
+    return CachedRows{attention->num_kv_heads, attention->head_dim, attention->v_head_dim,
+                      attention->window};
+  }
+  if (const LatentAttentionSpec* latent = latent_of(layer)) {
+    const LatentWidths widths(*latent);
+    return CachedRows{1, widths.cached, widths.index_key, std::nullopt};
+  }
+  return std::nullopt;
 }
 
 const MoeSpec* moe_of(const LayerSpec& layer) { return std::get_if<MoeSpec>(&layer.mlp); }
@@ -117,8 +146,9 @@ void validate(const ModelSpec& spec) {
   bool rotates = false;
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     check_layer(spec.layers[i], index_path("model.layers", i), problems);
-    rotates = rotates || has_rotation(spec.layers[i]);
+    rotates = rotates || rotated_head(spec.layers[i]).rope != nullptr;
   }
+  check_shared_choices(spec, problems);
   check_optional_norm(spec.head.final_norm, "model.head.final_norm", problems);
   if (spec.mtp) check_mtp(*spec.mtp, problems);
   if (spec.layers.size() > static_cast<size_t>(config::kMaxLayers)) {

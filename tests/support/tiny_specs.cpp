@@ -227,9 +227,59 @@ spec::ModelSpec tiny_mtp() {
   return m;
 }
 
+namespace {
+
+spec::LatentAttentionSpec latent_attention(std::optional<int64_t> q_rank) {
+  spec::LatentAttentionSpec mixer;
+  mixer.num_heads = 3;
+  mixer.q_lora_rank = q_rank;
+  mixer.kv_lora_rank = 8;
+  mixer.nope_head_dim = 6;
+  mixer.rope_head_dim = 4;
+  mixer.v_head_dim = 5;
+  mixer.rope->layout = spec::RopeLayout::kInterleaved;
+  return mixer;
+}
+
+}  // namespace
+
+spec::ModelSpec tiny_latent() {
+  spec::ModelSpec m = tiny_llama(3);
+  m.layers[0].mixer = latent_attention(std::nullopt);
+  spec::LatentAttentionSpec yarn = latent_attention(10);
+  yarn.rope->kind = spec::RopeKind::kYarn;
+  yarn.rope->factor = 4.0;
+  yarn.rope->original_max_positions = 64;
+  yarn.rope->mscale = 1.0;
+  yarn.rope->mscale_all_dim = 0.7;
+  yarn.latent_bias = yarn.output_bias = true;
+  m.layers[1].mixer = yarn;
+  spec::LatentAttentionSpec bare = latent_attention(7);
+  bare.latent_norm.reset();
+  bare.rope.reset();
+  m.layers[2].mixer = bare;
+  m.layers[2].mlp = tiny_moe().layers[2].mlp;
+  return m;
+}
+
+spec::ModelSpec tiny_sparse() {
+  spec::ModelSpec m = tiny_llama(4);
+  spec::LatentAttentionSpec chooses = latent_attention(10), shares = latent_attention(10);
+  chooses.indexer = spec::IndexerSpec{.num_heads = 2, .head_dim = 8, .top_k = 5};
+  shares.shared_choice = true;
+  m.layers[0].mixer = chooses;
+  m.layers[1].mixer = shares;
+  m.layers[2].mixer = latent_attention(std::nullopt);
+  chooses.q_lora_rank.reset();
+  chooses.indexer->rope_layout = spec::RopeLayout::kInterleaved;
+  m.layers[3].mixer = chooses;
+  return m;
+}
+
 std::vector<NamedSpec> tiny_specs() {
-  return {{"llama", tiny_llama()}, {"step", tiny_step()}, {"gemma", tiny_gemma()},
-          {"odd", tiny_odd()},     {"moe", tiny_moe()},   {"hybrid", tiny_hybrid()}};
+  return {{"llama", tiny_llama()},  {"step", tiny_step()}, {"gemma", tiny_gemma()},
+          {"odd", tiny_odd()},      {"moe", tiny_moe()},   {"hybrid", tiny_hybrid()},
+          {"latent", tiny_latent()}};
 }
 
 std::vector<NamedSpec> tiny_attention_specs() {

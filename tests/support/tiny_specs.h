@@ -36,6 +36,14 @@ spec::ModelSpec tiny_hybrid();
 /// their own. Not among tiny_specs(): the loss of the next token reaches none of it.
 spec::ModelSpec tiny_mtp();
 
+/// Latent attention of every kind over all keys: queries with and without a latent, YaRN with
+/// mscale, biases, no norms, no positions; a mixture of experts.
+spec::ModelSpec tiny_latent();
+
+/// Latent attention over chosen keys: layers that choose and layers that share, a dense one
+/// between; not in tiny_specs(), as whole layers of it are not recomputed.
+spec::ModelSpec tiny_sparse();
+
 struct NamedSpec {
   std::string name;
   spec::ModelSpec spec;

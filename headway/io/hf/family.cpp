@@ -10,17 +10,19 @@
 #include "headway/base/text_util.h"
 #include "headway/io/hf/reasons.h"
 #include "headway/io/hf/rope_config.h"
+#include "headway/spec/latent_attention.h"
 
 namespace headway::io {
 namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> kFamilies = {
-      &headway_family(),     &llama_family(),        &gpt_oss_family(),
-      &qwen2_family(),       &minimax_m2_family(),   &mistral_family(),
-      &qwen3_family(),       &qwen3_moe_family(),    &qwen3_5_family(),
-      &qwen3_5_moe_family(), &qwen3_5_text_family(), &qwen3_5_moe_text_family(),
-      &olmo_hybrid_family(), &qwen3_next_family(),   &step3p5_family()};
+      &deepseek_v3_family(), &deepseek_v32_family(), &glm_moe_dsa_family(),
+      &gpt_oss_family(),     &headway_family(),      &llama_family(),
+      &minimax_m2_family(),  &mistral_family(),      &olmo_hybrid_family(),
+      &qwen2_family(),       &qwen3_family(),        &qwen3_moe_family(),
+      &qwen3_5_family(),     &qwen3_5_moe_family(),  &qwen3_5_text_family(),
+      &qwen3_next_family(),  &step3p5_family(),      &qwen3_5_moe_text_family()};
   return kFamilies;
 }
 
@@ -90,9 +92,11 @@ double common_dropout(const spec::ModelSpec& spec) {
   std::optional<double> common;
   for (const spec::LayerSpec& layer : spec.layers) {
     const spec::AttentionSpec* attention = spec::attention_of(layer);
-    if (attention == nullptr) continue;
-    if (common && *common != attention->dropout) return 0.0;
-    common = attention->dropout;
+    const spec::LatentAttentionSpec* latent = spec::latent_of(layer);
+    if (attention == nullptr && latent == nullptr) continue;
+    const double dropout = attention != nullptr ? attention->dropout : latent->dropout;
+    if (common && *common != dropout) return 0.0;
+    common = dropout;
   }
   return common.value_or(0.0);
 }
@@ -104,23 +108,43 @@ void check_round_trip(const Family& family, const spec::ModelSpec& spec, const J
       "[export] config.json of family {} = another model than the one exported", family.name));
 }
 
-/// Without what only training looks at, which stands in no family's config.
+// Without what only training looks at, which stands in no family's config.
+
+void canonicalise(spec::MoeSpec& moe) {
+  moe.router.losses.clear();
+  moe.router.balance_choices = false;
+  moe.router.z_loss = 0;
+  moe.router.bias_update_rate = spec::RouterSpec{}.bias_update_rate;
+  moe.router.best_of_group =
+      moe.router.num_groups > 1 ? std::optional<int64_t>(moe.best_of_group()) : std::nullopt;
+}
+
+void canonicalise(spec::AttentionSpec& attention) {
+  attention.gate = {.kind = attention.gate.kind};
+  attention.dropout = 0.0;
+  if (attention.rope) attention.rope = canonical_rope(*attention.rope);
+  if (is_default_scale(attention.scale, attention.head_dim)) {
+    attention.scale = default_scale(attention.head_dim);
+  }
+}
+
+void canonicalise(spec::GatedDeltaNetSpec&) {}
+
+void canonicalise(spec::LatentAttentionSpec& mixer) {
+  mixer.dropout = 0.0;
+  if (mixer.rope) mixer.rope = canonical_rope(*mixer.rope);
+  spec::LatentAttentionSpec derived = mixer;
+  derived.scale.reset();
+  if (spec::latent_scale(mixer) == spec::latent_scale(derived)) mixer.scale.reset();
+  if (!mixer.indexer) return;
+  mixer.indexer->loss = 0.0;
+  mixer.indexer->loss_keys = spec::IndexLossKeys::kVisible;
+}
+
 void make_canonical(spec::LayerSpec& layer) {
   layer.block.clear();
-  if (auto* moe = std::get_if<spec::MoeSpec>(&layer.mlp)) {
-    moe->router.losses.clear();
-    moe->router.balance_choices = false;
-    moe->router.z_loss = 0;
-    moe->router.bias_update_rate = spec::RouterSpec{}.bias_update_rate;
-  }
-  auto* attention = std::get_if<spec::AttentionSpec>(&layer.mixer);
-  if (attention == nullptr) return;
-  attention->gate = {.kind = attention->gate.kind};
-  attention->dropout = 0.0;
-  if (attention->rope) attention->rope = canonical_rope(*attention->rope);
-  if (is_default_scale(attention->scale, attention->head_dim)) {
-    attention->scale = default_scale(attention->head_dim);
-  }
+  if (auto* moe = std::get_if<spec::MoeSpec>(&layer.mlp)) canonicalise(*moe);
+  std::visit([](auto& mixer) { canonicalise(mixer); }, layer.mixer);
 }
 
 }  // namespace
@@ -150,6 +174,12 @@ std::vector<std::string> reasons_against(const Family& family, const spec::Model
     }
     if (!family.knows.linear_attention && spec::delta_net_of(layer) != nullptr) {
       reasons.add_layer(i, "Gated DeltaNet");
+    }
+    if (!family.knows.latent_attention && spec::latent_of(spec.layers[i]) != nullptr) {
+      reasons.add_layer(i, "latent attention");
+    }
+    if (!family.knows.attention && spec::attention_of(spec.layers[i]) != nullptr) {
+      reasons.add_layer(i, "grouped-query attention");
     }
   }
   const auto lines = reasons.lines();

@@ -31,6 +31,8 @@ struct Family {
     bool experts = false;
     bool linear_attention = false;
     bool mtp = false;  // multi-token prediction
+    bool latent_attention = false;
+    bool attention = true;  // grouped-query attention
   };
   Knows knows{};
   /// Key that counts next-token layers, of a family whose folders may hold one (mtp.*) that their
@@ -48,6 +50,9 @@ struct Family {
 /// Where the config of a composite model holds that of its text model.
 inline constexpr const char* kTextConfig = "text_config";
 
+const Family& deepseek_v3_family();
+const Family& deepseek_v32_family();
+const Family& glm_moe_dsa_family();
 const Family& headway_family();
 const Family& gpt_oss_family();
 const Family& llama_family();

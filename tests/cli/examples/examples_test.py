@@ -17,9 +17,11 @@ import unittest
 PROGRAM = ""
 SOURCE = pathlib.Path()
 # The published family each example can be written as; None: no family holds its features.
-EXPORTS = {"demo": "step3p5", "gemma_like": None, "hybrid": None, "llama": "llama", "moe": None,
-           "mtp": "step3p5"}
+EXPORTS = {"deepseek_sparse": "deepseek_v32", "demo": "step3p5", "gemma_like": None,
+           "hybrid": None, "llama": "llama", "moe": None, "mtp": "step3p5"}
 STEPS = 3
+# What an example needs besides to run so few steps.
+MORE = {"deepseek_sparse": ["train.index_warmup.steps=1"]}
 
 
 # One thread: the models are tiny, and tests run beside each other.
@@ -57,7 +59,8 @@ class Examples(unittest.TestCase):
         self.assertIn("parameters", headway("inspect", example).stdout)
         run = self.folder / "run"
         outcome = json.loads(
-            headway("train", example, *self.overrides(run), "--json").stdout)
+            headway("train", example, *self.overrides(run), *MORE.get(example.stem, []),
+                    "--json").stdout)
         self.assertEqual((outcome["end"], outcome["step"]), ("finished", STEPS))
         lines = (run / "metrics.jsonl").read_text().splitlines()
         metrics = [json.loads(line) for line in lines]
@@ -159,6 +162,33 @@ class Examples(unittest.TestCase):
                                   "--max-new-tokens", 5, "--json").stdout)["token_ids"]
                for model in ((tuned,), (base, "--adapter", tuned), (self.folder / "merged",))]
         self.assertEqual(ids, [ids[0]] * 3)
+
+    def test_indexers_learn_first_and_then_everything(self):
+        """examples/deepseek_sparse.yaml for real: in the warm-up only the indexers' loss falls."""
+        run = self.folder / "sparse"
+        settings = [f"data.train=[{self.text}]", "data.sequence_length=96",
+                    "train.batch_tokens=384", "train.schedule.warmup_steps=4",
+                    "train.checkpoint_every=0", "train.evaluate_every=0", f"output={run}",
+                    "train.steps=60", "train.index_warmup={steps: 20, lr: 3e-3}"]
+        headway("train", SOURCE / "examples" / "deepseek_sparse.yaml", *settings)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        steps = {line["step"]: line for line in lines if line["step"] > 0}
+        warm = [steps[step] for step in range(1, 21)]
+        self.assertTrue(all(line["lr"] == 3e-3 for line in warm))
+        self.assertLess(warm[-1]["index_loss"], 0.7 * warm[0]["index_loss"])
+        self.assertAlmostEqual(warm[-1]["loss"], warm[0]["loss"], delta=0.1)
+        self.assertLess(steps[60]["loss"], 0.6 * warm[0]["loss"])
+
+    def test_a_run_stopped_in_the_warm_up_goes_on_in_it(self):
+        example = SOURCE / "examples" / "deepseek_sparse.yaml"
+        settings = ["train.index_warmup.steps=3", "train.steps=5"]
+        runs = [self.folder / "whole", self.folder / "stopped"]
+        headway("train", example, *self.overrides(runs[0]), *settings)
+        headway("train", example, *self.overrides(runs[1]), *settings, "train.steps=2")
+        headway("train", example, *self.overrides(runs[1]), *settings, "--resume")
+        weights = [(run / "checkpoints" / "step-5" / "model.safetensors").read_bytes()
+                   for run in runs]
+        self.assertEqual(weights[0], weights[1])
 
     def test_bench_names_what_it_needs(self):
         self.assertIn("--model", headway("bench", "step", code=2).stderr)

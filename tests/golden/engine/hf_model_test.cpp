@@ -39,7 +39,7 @@ class HfGolden : public testing::TestWithParam<Parameter> {
     // References were computed in float64 and stored in float32: only that rounding remains for a
     // float64 model.
     logits_tolerance_ = wide ? 2e-6 : tolerance["logits_fp32"].get<double>();
-    gradient_tolerance_ = wide ? 3e-7 : tolerance["grad_rel_fp32"].get<double>();
+    gradient_tolerance_ = wide ? 4e-7 : tolerance["grad_rel_fp32"].get<double>();
     loaded_ = load_model(folder_, GetParam().dtype, kDevice);
   }
 
@@ -98,7 +98,8 @@ std::vector<Parameter> parameters() {
        {"llama_gqa", "llama_llama3_bias_tied", "mistral_sliding", "qwen3_qknorm", "step3p5_dense",
         "step3p5_moe", "qwen3_moe_mixed", "minimax_m2", "qwen3_5_text", "qwen3_5_moe_text",
         "qwen3_5_moe_text_fused", "qwen3_next_dense", "qwen3_next_moe", "olmo_hybrid_nope",
-        "olmo_hybrid_rope", "gpt_oss_sinks_yarn"}) {
+        "olmo_hybrid_rope", "deepseek_v3", "deepseek_v32_dense", "deepseek_v32_sparse",
+        "glm_moe_dsa", "gpt_oss_sinks_yarn"}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) all.push_back({name, dtype});
   }
   return all;

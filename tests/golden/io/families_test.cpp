@@ -135,7 +135,9 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenFamily,
                                            "qwen3_5_moe_text_fused", "qwen3_next_dense",
                                            "qwen3_next_moe", "olmo_hybrid_nope", "olmo_hybrid_rope",
                                            "step3p5_dense", "step3p5_moe", "qwen3_moe_mixed",
-                                           "minimax_m2", "gpt_oss_sinks_yarn"),
+                                           "minimax_m2", "deepseek_v3", "deepseek_v32_dense",
+                                           "deepseek_v32_sparse", "glm_moe_dsa",
+                                           "gpt_oss_sinks_yarn"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

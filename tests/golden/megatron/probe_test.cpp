@@ -105,6 +105,11 @@ std::vector<Case> cases() {
   for (const char* name : {"hybrid_gdn_dense", "hybrid_gdn_moe", "moe_aux_gpt"}) {
     all.push_back({"gpt_model", name});
   }
+  for (const char* name :
+       {"noqlora_rope", "qlora_rope_norm", "qlora_yarn", "qlora_yarn_alldim", "rope_scaled"}) {
+    all.push_back({"mla", std::string("mla_") + name});
+  }
+  all.push_back({"gpt_model", "gpt_mla_dsa"});
   all.push_back({"rope", "rope_tables"});
   all.push_back({"rope", "rope_apply"});
   all.push_back({"rope", "rope_packed_cp"});
@@ -137,7 +142,7 @@ TEST(MegatronProbe, RefusesWhatItCannotRun) {
   EXPECT_THAT(error_of<ShapeError>(request), HasSubstr("[3, heads, 15, 15] or 1 in any place"));
   request = request_of({"self_attention", "attn_qknorm_rms"});
   request.module = "mla";
-  EXPECT_THAT(error_of<UnsupportedError>(request), HasSubstr("module = mla: not in this build"));
+  EXPECT_THAT(error_of<ConfigError>(request), HasSubstr("multi_latent_attention = false"));
   request.module = "attention";
   EXPECT_THAT(error_of<ConfigError>(request),
               HasSubstr("self_attention | cross_attention | gpt_model"));

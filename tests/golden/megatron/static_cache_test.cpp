@@ -47,6 +47,7 @@ TEST_P(StaticGolden, EveryPrefillGivesTheFullForward) {
 INSTANTIATE_TEST_SUITE_P(Megatron, StaticGolden,
                          testing::Values(Case{"static_cache", "static_cache_gqa"},
                                          Case{"static_cache", "static_cache_window_sink"},
+                                         Case{"static_cache", "static_cache_mla"},
                                          Case{"gpt_model", "gpt_static_per_layer_base"}),
                          [](const auto& info) { return info.param.file; });
 

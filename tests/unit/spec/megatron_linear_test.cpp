@@ -101,8 +101,8 @@ TEST(MegatronLinear, Rules) {
               HasSubstr("allowed a multiple of linear_num_key_heads (= 2)"));
   EXPECT_THAT(config({{"linear_attention_type", "gdn"}}),
               HasSubstr("allowed the value of experimental_attention_variant"));
-  EXPECT_THAT(error_of<UnsupportedError>({{"experimental_attention_variant", "dsa"}}),
-              HasSubstr("dsa: sparse attention is not in this build"));
+  EXPECT_THAT(error_of<UnsupportedError>({{"experimental_attention_variant", "gdn2"}}),
+              HasSubstr("gdn2: that variant is not in this build"));
   EXPECT_THAT(error_of<UnsupportedError>({{"normalization", "LayerNorm"}}),
               HasSubstr("output norm of linear attention"));
 }

@@ -155,7 +155,6 @@ const Refusal kMissing[] = {
     {R"({"position_embedding_type": "mrope", "mrope_section": [2, 1, 1], "rope_scaling": true})",
      {"rope_scaling = true: Llama-3 scaling with position_embedding_type = mrope"}},
     {R"({"use_mup": true, "mup_width_mult": 4})", {"mup_width_mult = 4", "learning rates"}},
-    {R"({"experimental_attention_variant": "dsa"})", {"sparse attention"}},
     {R"({"recompute_granularity": "selective", "recompute_modules": ["core_attn", "moe_act"]})",
      {"recompute_modules = moe_act", "not in this build"}},
     {R"({"layernorm_zero_centered_gamma": true})", {"zero-centred"}},
