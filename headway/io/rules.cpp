@@ -139,6 +139,17 @@ const Transform kThirds = {
       return whole.split_with_sizes({first, second, rows - first - second});
     }};
 
+const Transform kHeadAxis = {"head_axis",
+                             [](const std::vector<Shape>& native) {
+                               return std::vector<Shape>{{1, 1, native.front().front(), 1}};
+                             },
+                             [](const std::vector<at::Tensor>& disk, const std::vector<Shape>&) {
+                               return std::vector<at::Tensor>{disk.front().flatten()};
+                             },
+                             [](const std::vector<at::Tensor>& native) {
+                               return std::vector<at::Tensor>{native.front().view({1, 1, -1, 1})};
+                             }};
+
 const Transform& grouped_rows(int64_t groups) {
   static std::mutex guard;
   static std::map<int64_t, Transform> made;  // nodes stay where they are

@@ -37,6 +37,8 @@ extern const Transform kStackPairs;
 /// Several native tensors are one below the other, cut on disk into three parts of equal rows (the
 /// last may have fewer).
 extern const Transform kThirds;
+/// A vector [H] lies as [1,1,H,1] on disk.
+extern const Transform kHeadAxis;
 /// Several native tensors take turns on disk: the rows of each are cut into `groups` equal runs,
 /// and run g of all of them, in order, comes before run g+1 (rows by key head, gates beside
 /// queries). The result lives as long as the program. Errors: ShapeError for rows that are no

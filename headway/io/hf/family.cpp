@@ -17,12 +17,13 @@ namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> kFamilies = {
-      &deepseek_v3_family(), &deepseek_v32_family(), &glm_moe_dsa_family(),
-      &gpt_oss_family(),     &headway_family(),      &llama_family(),
-      &minimax_m2_family(),  &mistral_family(),      &olmo_hybrid_family(),
-      &qwen2_family(),       &qwen3_family(),        &qwen3_moe_family(),
-      &qwen3_5_family(),     &qwen3_5_moe_family(),  &qwen3_5_text_family(),
-      &qwen3_next_family(),  &step3p5_family(),      &qwen3_5_moe_text_family()};
+      &deepseek_v3_family(),     &deepseek_v32_family(), &glm_moe_dsa_family(),
+      &gpt_oss_family(),         &kimi_linear_family(),  &headway_family(),
+      &llama_family(),           &minimax_m2_family(),   &mistral_family(),
+      &olmo_hybrid_family(),     &qwen2_family(),        &qwen3_family(),
+      &qwen3_moe_family(),       &qwen3_5_family(),      &qwen3_5_moe_family(),
+      &qwen3_5_text_family(),    &qwen3_next_family(),   &step3p5_family(),
+      &qwen3_5_moe_text_family()};
   return kFamilies;
 }
 

@@ -55,6 +55,7 @@ const Family& deepseek_v32_family();
 const Family& glm_moe_dsa_family();
 const Family& headway_family();
 const Family& gpt_oss_family();
+const Family& kimi_linear_family();
 const Family& llama_family();
 const Family& mistral_family();
 const Family& minimax_m2_family();

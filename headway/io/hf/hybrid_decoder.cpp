@@ -63,7 +63,7 @@ std::vector<bool> read_linear_layers(ConfigReader& config, size_t layers) {
   return linear;
 }
 
-void delta_net_reasons(const spec::ModelSpec& spec, double norm_eps, Reasons& reasons) {
+void delta_net_reasons(const spec::ModelSpec& spec, const DeltaForm& form, Reasons& reasons) {
   const auto* first = first_linear(spec);
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const auto* mixer = spec::delta_net_of(spec.layers[i]);
@@ -73,12 +73,12 @@ void delta_net_reasons(const spec::ModelSpec& spec, double norm_eps, Reasons& re
     };
     add_if(*mixer != *first, "another Gated DeltaNet than the first");
     add_if(mixer->conv_bias, "a bias of the convolution");
-    add_if(mixer->decay_rank || mixer->gate_rank, "low-rank projections of decay or gate");
-    add_if(
-        mixer->conv_activation != spec::Activation::kSilu || mixer->gate != spec::DeltaGate::kSilu,
-        "a Gated DeltaNet with another activation than silu");
+    add_if(!form.low_rank && (mixer->decay_rank || mixer->gate_rank),
+           "low-rank projections of decay or gate");
+    add_if(mixer->conv_activation != spec::Activation::kSilu || mixer->gate != form.gate,
+           "a Gated DeltaNet with another activation than the family's");
     add_if(mixer->norm.weight != spec::NormWeight::kPlain, "an output norm that is not plain");
-    add_if(mixer->norm.eps != norm_eps, "an output norm with another eps than the family's");
+    add_if(mixer->norm.eps != form.norm_eps, "an output norm with another eps than the family's");
   }
 }
 
@@ -172,7 +172,8 @@ void hybrid_reasons(const spec::ModelSpec& spec, Reasons& reasons) {
   reasons.add_if(full == nullptr, "no full layer (its keys of the config would be made up)");
   reasons.add_if(linear == nullptr, "no Gated DeltaNet layer");
   if (linear != nullptr && linear->negative_eigenvalues) reasons.add("beta up to 2");
-  delta_net_reasons(spec, spec.head.final_norm ? spec.head.final_norm->eps : 0.0, reasons);
+  delta_net_reasons(spec, {.norm_eps = spec.head.final_norm ? spec.head.final_norm->eps : 0.0},
+                    reasons);
   const spec::DenseMlpSpec first_mlp = dense_or_expert(spec);
   mtp_reasons(spec, reasons);
   for (size_t i = 0; i < block_count(spec); ++i) {

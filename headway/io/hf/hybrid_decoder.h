@@ -18,9 +18,14 @@ std::vector<bool> read_linear_layers(ConfigReader& config, size_t layers);
 /// where that has 0; everything else is as there.
 spec::GatedDeltaNetSpec read_delta_net(ConfigReader& config,
                                        const spec::GatedDeltaNetSpec& defaults);
-/// Why Gated DeltaNet layers differ from the form that these families share: equal ones, silu, a
-/// plain output norm of this eps.
-void delta_net_reasons(const spec::ModelSpec& spec, double norm_eps, Reasons& reasons);
+/// The Gated DeltaNet layers that a family can hold: equal ones with silu behind the convolution
+/// and a plain output norm.
+struct DeltaForm {
+  spec::DeltaGate gate = spec::DeltaGate::kSilu;
+  double norm_eps = 1e-6;
+  bool low_rank = false;  // projections of decay and gate
+};
+void delta_net_reasons(const spec::ModelSpec& spec, const DeltaForm& form, Reasons& reasons);
 void write_delta_net(const spec::GatedDeltaNetSpec& mixer, Json& json);
 
 /// The list that read_linear_layers reads.

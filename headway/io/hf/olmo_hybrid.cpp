@@ -122,7 +122,7 @@ std::vector<std::string> inexpressible(const spec::ModelSpec& spec) {
   spec::ModelSpec moved = spec;
   norm_places(moved, reasons);
   common_reasons(moved, spec::NormWeight::kPlain, reasons);
-  delta_net_reasons(spec, kOutputNormEps, reasons);
+  delta_net_reasons(spec, {.norm_eps = kOutputNormEps}, reasons);
   const auto* first = first_attention(spec);
   reasons.add_if(first == nullptr, "no full layer");
   reasons.add_if(first_linear(spec) == nullptr, "no Gated DeltaNet layer");

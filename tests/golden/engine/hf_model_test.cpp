@@ -94,12 +94,27 @@ TEST_P(HfGolden, GreedyIdsThroughTheCache) {
 
 std::vector<Parameter> parameters() {
   std::vector<Parameter> all;
-  for (const char* name :
-       {"llama_gqa", "llama_llama3_bias_tied", "mistral_sliding", "qwen3_qknorm", "step3p5_dense",
-        "step3p5_moe", "qwen3_moe_mixed", "minimax_m2", "qwen3_5_text", "qwen3_5_moe_text",
-        "qwen3_5_moe_text_fused", "qwen3_next_dense", "qwen3_next_moe", "olmo_hybrid_nope",
-        "olmo_hybrid_rope", "deepseek_v3", "deepseek_v32_dense", "deepseek_v32_sparse",
-        "glm_moe_dsa", "gpt_oss_sinks_yarn"}) {
+  for (const char* name : {"llama_gqa",
+                           "llama_llama3_bias_tied",
+                           "mistral_sliding",
+                           "qwen3_qknorm",
+                           "step3p5_dense",
+                           "step3p5_moe",
+                           "qwen3_moe_mixed",
+                           "minimax_m2",
+                           "qwen3_5_text",
+                           "qwen3_5_moe_text",
+                           "qwen3_5_moe_text_fused",
+                           "qwen3_next_dense",
+                           "qwen3_next_moe",
+                           "olmo_hybrid_nope",
+                           "olmo_hybrid_rope",
+                           "deepseek_v3",
+                           "deepseek_v32_dense",
+                           "deepseek_v32_sparse",
+                           "glm_moe_dsa",
+                           "kimi_linear",
+                           "gpt_oss_sinks_yarn"}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) all.push_back({name, dtype});
   }
   return all;

@@ -136,7 +136,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenFamily,
                                            "qwen3_next_moe", "olmo_hybrid_nope", "olmo_hybrid_rope",
                                            "step3p5_dense", "step3p5_moe", "qwen3_moe_mixed",
                                            "minimax_m2", "deepseek_v3", "deepseek_v32_dense",
-                                           "deepseek_v32_sparse", "glm_moe_dsa",
+                                           "deepseek_v32_sparse", "glm_moe_dsa", "kimi_linear",
                                            "gpt_oss_sinks_yarn"),
                          [](const auto& info) { return std::string(info.param); });
 
