@@ -43,7 +43,8 @@ void check_mask(MaskKind mask, const std::optional<int64_t>& window_ahead, const
 void check_gated_delta_net(const GatedDeltaNetConfig& mixer, const std::string& path,
                            Problems& problems);
 
-/// The rotated width is sound, the indexer has room for it, a choice is made or shared and not both.
+/// The rotated width is sound, the indexer has room for it, a choice is made or shared and not
+/// both.
 void check_latent_attention(const LatentAttentionConfig& mixer, const std::string& path,
                             Problems& problems);
 

@@ -143,8 +143,9 @@ struct TrainConfig {
     v.field("device", &T::device, "where to compute");
     v.field("optimizer", &T::optimizer, "AdamW");
     v.field("schedule", &T::schedule, "learning rate over steps");
-    v.field("index_warmup", &T::index_warmup,
-            "first steps in which only indexers of sparse attention learn; none = they learn along");
+    v.field(
+        "index_warmup", &T::index_warmup,
+        "first steps in which only indexers of sparse attention learn; none = they learn along");
     v.field("recompute", &T::recompute, "less memory for more arithmetic, with the same results");
     v.field("delay_wgrad", &T::delay_wgrad,
             "weight gradients of projections after the whole backward pass, with the same results");

@@ -27,10 +27,14 @@ bool has_learning_indexer(const spec::ModelSpec& model) {
   return std::any_of(model.layers.begin(), model.layers.end(), learns);
 }
 
-void check_index_warmup(const config::TrainConfig& train, const spec::ModelSpec& model) {
-  if (!train.index_warmup || has_learning_indexer(model)) return;
-  throw ConfigError("train.index_warmup = {steps: " + std::to_string(train.index_warmup->steps) +
-                    "}: allowed with a layer whose latent_attention.indexer.loss is above 0");
+void check_index_warmup(const config::RunConfig& run, const spec::ModelSpec& model) {
+  const auto& given = run.train.index_warmup;
+  if (!given) return;
+  const std::string what = "train.index_warmup = {steps: " + std::to_string(given->steps) + "}: ";
+  if (!has_learning_indexer(model)) {
+    throw ConfigError(what + "allowed with a layer whose latent_attention.indexer.loss is above 0");
+  }
+  if (run.model.adapter) throw ConfigError(what + "not allowed with model.adapter");
 }
 
 OnlyIndexersLearn::OnlyIndexersLearn(const nn::Parameters& parameters) {

@@ -21,8 +21,9 @@ bool in_index_warmup(const config::TrainConfig& train, int64_t step);
 /// Whether some layer's indexer has a loss.
 bool has_learning_indexer(const spec::ModelSpec& model);
 
-/// Errors: ConfigError for train.index_warmup without a layer whose indexer learns.
-void check_index_warmup(const config::TrainConfig& train, const spec::ModelSpec& model);
+/// Errors: ConfigError for train.index_warmup without a layer whose indexer learns, or beside an
+/// adapter, under which an indexer's own weights stay.
+void check_index_warmup(const config::RunConfig& run, const spec::ModelSpec& model);
 
 /// While it lives, no parameter but the indexers' takes a gradient, and passes record nothing else.
 /// Source: DeepSeek-V3.2 (2025), dense warm-up; spec/variants.md §2.4.

@@ -106,11 +106,8 @@ ProbeOutput run_latent(const ProbeInput& input, const ProbedLatent& probed) {
     out["aux.topk_indices"] = choices_of_samples(
         choice.chosen_TJ.defined() ? choice.chosen_TJ : every_key(sequences), batch);
   }
-  if (!input.has("cotangent")) return out;
-  const at::Tensor cotangent = input.tensor("cotangent");
-  if (cotangent.sizes() != result.sizes()) {
-    throw ShapeError("[probe] cotangent: allowed the shape of out");
-  }
+  const at::Tensor cotangent = input.cotangent(result);
+  if (!cotangent.defined()) return out;
   const at::Tensor main = (result * cotangent).sum();
   (loss.defined() ? main + loss : main).backward();
   out["grad_in"] = hidden.grad();

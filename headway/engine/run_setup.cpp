@@ -112,7 +112,7 @@ PreparedRun prepare_run(const config::RunConfig& config, const RunSetup& setup) 
       source ? source->spec : spec::resolve(config.model, tokenizer->vocab_size());
   text::check_vocabulary(*tokenizer, spec.embedding.vocab_size);
   check_length(config.data, spec);
-  check_index_warmup(config.train, spec);
+  check_index_warmup(config, spec);
   const TrainMechanics mechanics =
       train_mechanics(config, static_cast<int64_t>(spec.layers.size()));
 

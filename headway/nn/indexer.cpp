@@ -20,7 +20,7 @@ Indexer::Indexer(const spec::IndexerSpec& spec, const ParameterScope& scope)
       q_(scope.child("q")),
       k_(scope.child("k")),
       k_norm_(spec::index_key_norm(spec), scope.child("k_norm")),
-      weights_ND_(scope.take("weights.weight")) {}
+      weights_(scope.child("weights")) {}
 
 at::Tensor Indexer::prepared(at::Tensor x_THI, const RotaryTable::Rows* turns) const {
   if (turns != nullptr) {
@@ -41,7 +41,7 @@ ops::IndexInputs Indexer::project(const at::Tensor& x_TD, const at::Tensor& late
   // Weights decide as much as they multiply: in float32 also beside 16-bit layers.
   const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const auto pairs = static_cast<double>(spec_.num_heads * spec_.head_dim);
-  index.w_TN = ops::linear(x.to(wide), weights_ND_.to(wide), {}) / std::sqrt(pairs);
+  index.w_TN = ops::linear(x.to(wide), weights_.weight().to(wide), {}) / std::sqrt(pairs);
   return index;
 }
 

@@ -50,7 +50,7 @@ class Indexer {
   Linear q_;
   Linear k_;
   Norm k_norm_;
-  at::Tensor weights_ND_;
+  Linear weights_;
 };
 
 }  // namespace headway::nn

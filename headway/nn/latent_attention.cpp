@@ -49,7 +49,6 @@ LatentAttention::LatentAttention(const spec::LatentAttentionSpec& spec, const Pa
       q_up_(query_up(spec, scope)),
       kv_norm_(make_norm(spec.latent_norm, scope, "kv_norm")),
       kv_up_(scope.child("kv_up")),
-      kv_up_weight_(scope.child("kv_up").take("weight")),
       out_(scope.child("out")),
       indexer_(indexer_of(spec, scope)),
       rotary_(std::move(rotary)) {
@@ -112,14 +111,15 @@ at::Tensor LatentAttention::rows_of(const Parts& parts) const {
 }
 
 at::Tensor LatentAttention::absorbed_queries(const Parts& parts) const {
-  const at::Tensor up = kv_up_weight_.unflatten(0, {spec_.num_heads, -1});
+  const at::Tensor up = kv_up_.weight().unflatten(0, {spec_.num_heads, -1});
   const at::Tensor q_HTC =
       at::bmm(parts.q_THN.transpose(0, 1), up.narrow(1, 0, spec_.nope_head_dim));
   return at::cat({q_HTC.transpose(0, 1), parts.q_THR}, 2);
 }
 
 at::Tensor LatentAttention::values_of(const at::Tensor& core_THC) const {
-  const at::Tensor up = kv_up_weight_.unflatten(0, {spec_.num_heads, -1})
+  const at::Tensor up = kv_up_.weight()
+                            .unflatten(0, {spec_.num_heads, -1})
                             .narrow(1, spec_.nope_head_dim, spec_.v_head_dim);
   return at::bmm(core_THC.transpose(0, 1), up.transpose(1, 2)).transpose(0, 1);
 }

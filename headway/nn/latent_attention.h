@@ -95,7 +95,6 @@ class LatentAttention {
   std::optional<Linear> q_up_;
   std::optional<Norm> kv_norm_;
   Linear kv_up_;
-  at::Tensor kv_up_weight_;
   Linear out_;
   std::optional<Indexer> indexer_;
   std::shared_ptr<RotaryTable> rotary_;

@@ -16,9 +16,10 @@
 
 namespace headway::nn {
 
-/// Rotated keys and values of one sequence (of latent attention: its rows and the indexer's keys). A full layer keeps every token (buffers double when
-/// full); a layer with a window of W keeps at most the last W-1, compacted when its buffer of about
-/// 2W rows is full, so memory stays constant and rows stay in order.
+/// Rotated keys and values of one sequence (of latent attention: its rows and the indexer's keys).
+/// A full layer keeps every token (buffers double when full); a layer with a window of W keeps at
+/// most the last W-1, compacted when its buffer of about 2W rows is full, so memory stays constant
+/// and rows stay in order.
 class KvCache {
  public:
   explicit KvCache(std::optional<int64_t> window = std::nullopt) : window_(window) {}

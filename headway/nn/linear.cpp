@@ -73,6 +73,12 @@ void Linear::backward_dw() const {
   torch::autograd::backward(targets, gradients);
 }
 
+at::Tensor Linear::weight() const {
+  if (adapter_ == nullptr) return weight_;
+  return ops::low_rank_linear(at::eye(weight_.size(1), weight_.options()), weight_, {}, *adapter_)
+      .t();
+}
+
 std::vector<at::Tensor> Linear::forward_segments(const at::Tensor& x_TI) const {
   return ops::split_columns(forward(x_TI), widths_);
 }

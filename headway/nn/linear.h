@@ -23,6 +23,9 @@ class Linear {
   at::Tensor forward(const at::Tensor& x_TI) const;
   /// One view per row segment, in inventory order.
   std::vector<at::Tensor> forward_segments(const at::Tensor& x_TI) const;
+  /// What forward multiplies with [Σ rows, I], its adapter included: for arithmetic that needs the
+  /// matrix itself. Gradients arrive where those of forward do, and are never delayed.
+  at::Tensor weight() const;
   /// The gradients of weight and bias of the oldest backward pass that left them waiting
   /// (Parameters::delayed), added as that pass itself would have added them, bit for bit. Does
   /// nothing where none waits, and so while delaying is off.

@@ -1,6 +1,6 @@
-// What the routers and indexers of a step leave behind beside their output: losses to train with, loads to
-// balance and to report. A forward pass that is given a record fills it; without one routers only
-// route. Not for: what to do with it (engine).
+// What the routers and indexers of a step leave behind beside their output: losses to train with,
+// loads to balance and to report. A forward pass that is given a record fills it; without one they
+// only choose. Not for: what to do with it (engine).
 // Legend: E experts, K experts a token chooses.
 #pragma once
 

@@ -78,7 +78,8 @@ void add_mixer(const LatentAttentionSpec& mixer, const CostOptions& options, Cos
   cost.decode_attention_flops = absorbed * all;
   if (mixer.indexer) {
     const IndexerSpec& indexer = *mixer.indexer;
-    const double compared = 2.0 * static_cast<double>(multiply(indexer.num_heads, indexer.head_dim));
+    const double compared =
+        2.0 * static_cast<double>(multiply(indexer.num_heads, indexer.head_dim));
     const bool chooses = options.context > indexer.top_k;
     if (chooses) {
       cost.attention_flops =

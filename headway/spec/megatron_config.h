@@ -125,7 +125,8 @@ struct MegatronAttention {
     v.field("attn_logit_softcap", &A::attn_logit_softcap, "c·tanh(score / c)", above(0));
     v.field("apply_query_key_layer_scaling", &A::apply_query_key_layer_scaling, "no change");
     v.field("fused_single_qkv_rope", &A::fused_single_qkv_rope, "one kernel, same values");
-    v.field("multi_latent_attention", &A::multi_latent_attention, "latent attention in every layer");
+    v.field("multi_latent_attention", &A::multi_latent_attention,
+            "latent attention in every layer");
     v.field("flash_decode", &A::flash_decode, "false only");
     v.field("batch_invariant_mode", &A::batch_invariant_mode, "false only");
     v.field("attention_backend", &A::attention_backend, "no effect here");
@@ -266,7 +267,7 @@ struct MegatronRuntime {
     v.field("mtp_use_repeated_layer", &R::mtp_use_repeated_layer, "one set of weights");
     v.field("mtp_detach_heads", &R::mtp_detach_heads, "losses train the depths alone");
     v.field("calculate_per_token_loss", &R::calculate_per_token_loss,
-            "losses are sums; the probe's mtp losses");
+            "losses are sums; the probe's mtp losses and those of indexers");
     v.field("qk_clip", &R::qk_clip, "clip query and key weights after a step");
     v.field("qk_clip_alpha", &R::qk_clip_alpha, "part the queries take", between(0, 1));
     v.field("qk_clip_threshold", &R::qk_clip_threshold, "largest logit allowed", above(0));

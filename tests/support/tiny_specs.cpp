@@ -292,4 +292,16 @@ std::vector<NamedSpec> tiny_attention_specs() {
   return specs;
 }
 
+std::vector<NamedSpec> tiny_paged_specs() {
+  std::vector<NamedSpec> specs = tiny_attention_specs();
+  specs.push_back({"latent", tiny_latent()});
+  specs.push_back({"sparse", tiny_sparse()});
+  return specs;
+}
+
+void set_attention_scale(spec::LayerSpec& layer, double scale) {
+  if (auto* attention = std::get_if<spec::AttentionSpec>(&layer.mixer)) attention->scale = scale;
+  if (auto* latent = std::get_if<spec::LatentAttentionSpec>(&layer.mixer)) latent->scale = scale;
+}
+
 }  // namespace headway::test

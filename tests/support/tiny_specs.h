@@ -44,6 +44,9 @@ spec::ModelSpec tiny_latent();
 /// between; not in tiny_specs(), as whole layers of it are not recomputed.
 spec::ModelSpec tiny_sparse();
 
+/// Scale of a layer's scores, of either kind of softmax attention.
+void set_attention_scale(spec::LayerSpec& layer, double scale);
+
 struct NamedSpec {
   std::string name;
   spec::ModelSpec spec;
@@ -51,5 +54,8 @@ struct NamedSpec {
 std::vector<NamedSpec> tiny_specs();
 /// Those whose layers all keep keys and values.
 std::vector<NamedSpec> tiny_attention_specs();
+
+/// Models whose state may lie in pages: those, tiny_latent() and tiny_sparse().
+std::vector<NamedSpec> tiny_paged_specs();
 
 }  // namespace headway::test

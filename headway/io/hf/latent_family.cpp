@@ -354,7 +354,6 @@ std::vector<Rule> latent_rules(const spec::ModelSpec& spec) {
                             {fmt::format("model.layers.{{}}.mlp.shared_experts.{}.weight", part)}});
   }
   rules.push_back(IgnoreRule{"*rotary_emb.inv_freq", "computed from the config"});
-  rules.push_back(RefuseRule{"*.weight_scale_inv", "a quantised checkpoint"});
   if (!spec.mtp) {
     rules.push_back(
         RefuseRule{"model.layers.*.eh_proj.weight",

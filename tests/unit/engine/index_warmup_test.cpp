@@ -59,11 +59,17 @@ TEST(IndexWarmup, HasItsOwnRateAndTheScheduleFollowsIt) {
 }
 
 TEST(IndexWarmup, NeedsAnIndexerThatLearns) {
-  EXPECT_THAT(testing_support::message_of<ConfigError>(
-                  [] { check_index_warmup(warming(5), test::tiny_sparse()); }),
+  config::RunConfig run;
+  check_index_warmup(run, test::tiny_sparse());
+  run.train = warming(5);
+  const auto refusal = [&](const spec::ModelSpec& model) {
+    return testing_support::message_of<ConfigError>([&] { check_index_warmup(run, model); });
+  };
+  EXPECT_THAT(refusal(test::tiny_sparse()),
               testing::HasSubstr("train.index_warmup = {steps: 5}: allowed with a layer whose"));
-  check_index_warmup(warming(5), learning_model());
-  check_index_warmup({}, test::tiny_sparse());
+  check_index_warmup(run, learning_model());
+  run.model.adapter.emplace();
+  EXPECT_THAT(refusal(learning_model()), testing::HasSubstr("not allowed with model.adapter"));
 }
 
 TEST(IndexWarmup, OnlyIndexersGetGradients) {

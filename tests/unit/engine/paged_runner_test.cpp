@@ -18,7 +18,7 @@ constexpr double kClose = 1e-10;
 /// Every inference test scales scores by something else than 1/sqrt(dim) (Fix-1).
 spec::ModelSpec rescaled(spec::ModelSpec spec) {
   for (spec::LayerSpec& layer : spec.layers) {
-    std::get<spec::AttentionSpec>(layer.mixer).scale = 0.3;
+    test::set_attention_scale(layer, 0.3);
   }
   return spec;
 }
@@ -41,7 +41,7 @@ ContextOptions limits(int64_t num_blocks, int64_t max_tokens = 1000) {
 int64_t vocab(const nn::Transformer& model) { return model.spec().embedding.vocab_size; }
 
 TEST(PagedRunner, MixedDecodeAndPrefillEqualTheFullForward) {
-  for (const auto& [name, spec] : test::tiny_attention_specs()) {
+  for (const auto& [name, spec] : test::tiny_paged_specs()) {
     for (const int64_t block : {4, 64, 256}) {
       SCOPED_TRACE(name + " block " + std::to_string(block));
       nn::Transformer model = make(spec);
@@ -71,7 +71,7 @@ TEST(PagedRunner, MixedDecodeAndPrefillEqualTheFullForward) {
 }
 
 TEST(PagedRunner, FloatKernelsAgreeWithTheFullForward) {
-  for (const auto& [name, spec] : test::tiny_attention_specs()) {
+  for (const auto& [name, spec] : test::tiny_paged_specs()) {
     SCOPED_TRACE(name);
     nn::Transformer model = make(spec, at::kFloat);
     PagedDriver driver(model, 16, limits(200));
@@ -84,7 +84,7 @@ TEST(PagedRunner, FloatKernelsAgreeWithTheFullForward) {
 }
 
 TEST(PagedRunner, EverySplitOfAPromptGivesTheSame) {
-  for (const auto& [name, spec] : test::tiny_attention_specs()) {
+  for (const auto& [name, spec] : test::tiny_paged_specs()) {
     nn::Transformer model = make(spec);
     for (int64_t split = 1; split < 20; ++split) {
       SCOPED_TRACE(name + " split at " + std::to_string(split));
@@ -114,7 +114,7 @@ TEST(PagedRunner, ATokenBudgetCutsPromptsAndOthersDecodeMeanwhile) {
 }
 
 TEST(PagedRunner, PrefixesFromTheCacheGiveTheSame) {
-  for (const auto& [name, spec] : test::tiny_attention_specs()) {
+  for (const auto& [name, spec] : test::tiny_paged_specs()) {
     SCOPED_TRACE(name);
     nn::Transformer model = make(spec);
     ContextOptions options = limits(300);
@@ -137,7 +137,7 @@ TEST(PagedRunner, PrefixesFromTheCacheGiveTheSame) {
 }
 
 TEST(PagedRunner, TwoDraftedTokensAcrossABlockBoundaryEqualOneByOne) {
-  for (const auto& [name, spec] : test::tiny_attention_specs()) {
+  for (const auto& [name, spec] : test::tiny_paged_specs()) {
     for (int64_t prompt = 1; prompt <= 4; ++prompt) {
       SCOPED_TRACE(name + " prompt " + std::to_string(prompt));
       nn::Transformer model = make(spec);

@@ -20,7 +20,7 @@ constexpr double kClose = 1e-10;
 
 nn::Transformer make(spec::ModelSpec spec) {
   for (spec::LayerSpec& layer : spec.layers) {
-    std::get<spec::AttentionSpec>(layer.mixer).scale = 0.3;  // Fix-1: not 1/sqrt(dim)
+    test::set_attention_scale(layer, 0.3);  // Fix-1: not 1/sqrt(dim)
   }
   nn::Transformer model(spec, at::kDouble);
   model.parameters().initialise(9);
@@ -65,7 +65,7 @@ at::Tensor run_pieces(StaticContext& context, const at::Tensor& ids_BS,
 }
 
 TEST(StaticContext, PrefillAndDecodeInAnyPiecesEqualTheFullForward) {
-  for (const auto& [name, spec] : test::tiny_attention_specs()) {
+  for (const auto& [name, spec] : test::tiny_paged_specs()) {
     for (const bool flash : {false, true}) {
       SCOPED_TRACE(name + (flash ? " flash" : ""));
       nn::Transformer model = make(spec);

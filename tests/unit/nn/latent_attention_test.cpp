@@ -286,5 +286,52 @@ TEST(SharedChoices, WholeLayersAreNotRecomputed) {
               testing::HasSubstr("layer 0 attends to keys that an indexer chooses"));
 }
 
+/// Pairs beside the up-projections of every layer, which both forms read, and beside the weights of
+/// the indexers.
+spec::AdapterSpec beside_latents() {
+  spec::AdapterSpec adapter{.rank = 2, .alpha = 3.0};
+  for (const char* layer : {"0", "1", "2", "3"}) {
+    const std::string mixer = std::string("model.layers.") + layer + ".self_attn.";
+    adapter.segments.insert(mixer + "kv_b_proj.weight");
+  }
+  adapter.segments.insert("model.layers.0.self_attn.indexer.weights_proj.weight");
+  return adapter;
+}
+
+TEST(LatentAdapters, CountInBothForms) {
+  const auto adapter = std::make_shared<const spec::AdapterSpec>(beside_latents());
+  Transformer tuned(test::tiny_sparse(), at::kDouble, at::kCPU, adapter);
+  Transformer merged(test::tiny_sparse(), at::kDouble);
+  tuned.parameters().initialise(7);
+  merged.parameters().initialise(7);
+  const auto pair_of = [&](const std::string& weight, const char* part) {
+    const std::string stem = weight.substr(0, weight.size() - std::string("weight").size());
+    return tuned.parameters().get(stem + part);
+  };
+  const std::vector<std::string> adapted = {
+      "layers.0.mixer.kv_up.weight", "layers.1.mixer.kv_up.weight", "layers.2.mixer.kv_up.weight",
+      "layers.3.mixer.kv_up.weight", "layers.0.mixer.indexer.weights.weight"};
+  for (const std::string& name : adapted) {
+    const at::NoGradGuard no_grad;
+    const at::Tensor b = pair_of(name, spec::kAdapterB);
+    b.copy_(test::normal_tensor(b.sizes().vec(), at::kDouble, 11));
+    merged.parameters().get(name).addmm_(b, pair_of(name, spec::kAdapterA), 1.0, adapter->scale());
+  }
+  const at::Tensor ids = test::integer_tensor({kTokens}, 0, 23, 4);
+  const auto run = [&](Transformer& model) {
+    const at::Tensor hidden = model.forward(ids, ops::equal_sequences(1, kTokens));
+    hidden.pow(2).sum().backward();
+    return hidden.detach();
+  };
+  const at::Tensor want = run(merged);
+  EXPECT_TRUE(at::allclose(run(tuned), want, 1e-10, 1e-10));
+  for (size_t i = 0; i < 4; ++i) {
+    SCOPED_TRACE(adapted[i]);
+    const at::Tensor grad = merged.parameters().get(adapted[i]).grad();
+    const at::Tensor wanted = pair_of(adapted[i], spec::kAdapterB).t().mm(grad) * adapter->scale();
+    EXPECT_TRUE(at::allclose(pair_of(adapted[i], spec::kAdapterA).grad(), wanted, 1e-9, 1e-10));
+  }
+}
+
 }  // namespace
 }  // namespace headway::nn
