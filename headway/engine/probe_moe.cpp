@@ -18,6 +18,7 @@ namespace headway::engine {
 namespace {
 
 constexpr const char* kMlp = "layers.0.mlp.";
+constexpr const char* kRouter = "layers.0.mlp.router.";
 constexpr const char* kMlpPrefix = "decoder.layers.0.mlp.";
 
 /// The smallest model that holds this mixture: Parameters are allocated for models.
@@ -124,8 +125,7 @@ void add_losses(ProbeOutput& out, Setup& setup, const TokenOrder& order, const a
   const at::Tensor x_TD = order.pack(setup.hidden);
   const ops::Sequences sequences = order.sequences();
   const auto value = [&](spec::MoeSpec moe) {
-    const nn::Router router(moe,
-                            nn::ParameterScope(setup.parameters, std::string(kMlp) + "router."));
+    const nn::Router router(moe, nn::ParameterScope(setup.parameters, kRouter));
     nn::RoutingRecord record;
     router.forward({x_TD, sequences, &record}, valid);
     return record.take_loss();

@@ -266,7 +266,7 @@ struct MegatronRuntime {
     v.field("mtp_use_repeated_layer", &R::mtp_use_repeated_layer, "one set of weights");
     v.field("mtp_detach_heads", &R::mtp_detach_heads, "losses train the depths alone");
     v.field("calculate_per_token_loss", &R::calculate_per_token_loss,
-            "losses are sums; the probe's mtp losses");
+            "losses are sums over tokens: the indexer's, and the probe's mtp losses");
     v.field("qk_clip", &R::qk_clip, "clip query and key weights after a step");
     v.field("qk_clip_alpha", &R::qk_clip_alpha, "part the queries take", between(0, 1));
     v.field("qk_clip_threshold", &R::qk_clip_threshold, "largest logit allowed", above(0));

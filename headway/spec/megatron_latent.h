@@ -46,7 +46,6 @@ struct MegatronLatent {
   std::optional<double> dsa_indexer_k_norm_epsilon;  // none = layernorm_epsilon
   bool dsa_indexer_k_norm_fp32 = false;              // statistics are always in float32
   std::string dsa_kernel_backend = "none";
-  bool calculate_per_token_loss = false;  // losses are sums over tokens
   bool operator==(const MegatronLatent&) const = default;
 
   template <class V>
@@ -90,7 +89,6 @@ struct MegatronLatent {
     v.field("dsa_indexer_k_norm_fp32", &L::dsa_indexer_k_norm_fp32, "no effect here");
     v.field("dsa_kernel_backend", &L::dsa_kernel_backend, "no effect here",
             one_of({"none", "tilelang", "cudnn"}));
-    v.field("calculate_per_token_loss", &L::calculate_per_token_loss, "of the indexer's loss");
   }
 };
 
