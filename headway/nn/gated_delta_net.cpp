@@ -7,6 +7,7 @@
 #include <ATen/TensorOperators.h>
 
 #include "headway/base/error.h"
+#include "headway/nn/mlp.h"
 #include "headway/ops/activation.h"
 #include "headway/ops/delta_gates.h"
 #include "headway/ops/linear.h"
@@ -15,20 +16,6 @@ namespace headway::nn {
 namespace {
 
 constexpr double kUnitEps = 1e-6;
-
-ops::ActivationKind activation_of(spec::Activation activation) {
-  switch (activation) {
-    case spec::Activation::kSilu:
-      return ops::ActivationKind::kSilu;
-    case spec::Activation::kGeluTanh:
-      return ops::ActivationKind::kGeluTanh;
-    case spec::Activation::kGelu:
-      return ops::ActivationKind::kGelu;
-    case spec::Activation::kRelu:
-      return ops::ActivationKind::kRelu;
-  }
-  throw InternalError("[nn::GatedDeltaNet] activation is not in the enum");
-}
 
 ops::NormFlavour flavour_of(const spec::NormSpec& norm) {
   switch (norm.weight) {
@@ -104,7 +91,7 @@ at::Tensor GatedDeltaNet::convolve(const at::Tensor& qkv_TC, const MixerInput& i
       in, input.sequences, fused ? ops::ConvActivation::kSilu : ops::ConvActivation::kNone);
   if (state != nullptr) state->scatter_inputs(result.final_state_NPC);
   return fused ? result.out_TC
-               : ops::activation(result.out_TC, activation_of(spec_.conv_activation));
+               : ops::activation(result.out_TC, activation_kind(spec_.conv_activation));
 }
 
 at::Tensor GatedDeltaNet::mix(const Parts& parts, const at::Tensor& qkv_TC,
