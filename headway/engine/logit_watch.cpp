@@ -31,7 +31,13 @@ LogitWatch::LogitWatch(const config::TrainConfig& train, const nn::Transformer& 
   if (!train.qk_clip) return;
   clip_ = nn::QkClip{train.qk_clip->threshold, train.qk_clip->alpha};
   bool normed = false;
-  for_each_attention(model, [&](int64_t, const nn::Attention& attention) {
+  for_each_attention(model, [&](int64_t layer, const nn::Attention& attention) {
+    if (attention.spec().kv_source || attention.spec().shared_key_value) {
+      throw UnsupportedError(fmt::format(
+          "[train] qk_clip = set: the key rows of layer {} also belong to {}; allowed layers with "
+          "keys of their own",
+          layer, attention.spec().kv_source ? "another layer" : "its values"));
+    }
     normed = normed || attention.spec().q_norm.has_value() || attention.spec().k_norm.has_value();
   });
   if (normed) {

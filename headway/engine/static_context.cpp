@@ -40,6 +40,10 @@ StaticContext::StaticContext(nn::Transformer& model, const StaticContextOptions&
                              "time (Generator)");
     }
     const spec::AttentionSpec& attention = *held;
+    if (attention.kv_source) {
+      state_.layers.emplace_back(nn::NoState());
+      continue;
+    }
     const auto buffer = [&](int64_t dim) {
       checked_product<ConfigError>({options.max_sequence_length, options.max_batch_size,
                                     attention.num_kv_heads, dim, int64_t{8}},

@@ -38,6 +38,7 @@ Trainer::Trainer(PreparedRun run)
       step_flops_(flops_of_step(run_.model.spec(), run_.config)) {
   at::manual_seed(static_cast<std::uint64_t>(run_.config.train.seed));
   apply(run_.mechanics, run_.model);
+  run_.model.set_row_sparse_gradients(run_.config.train.optimizer.sparse_rows);
 }
 
 std::int64_t Trainer::micro_batch_samples() const {
@@ -103,6 +104,8 @@ StepMetrics Trainer::take_step() {
   optimizer_.step(metrics.step, *metrics.lr);
   logits_.clip(run_.model, optimizer_);
   balance_experts(run_.model, loss.routing);
+  metrics.sparse_rows = optimizer_.sparse_rows();
+  if (metrics.sparse_rows) metrics.optimizer_bytes = optimizer_.state_bytes();
   steps_done_ = metrics.step;
   if (checks_) {
     check_processes();
@@ -135,8 +138,9 @@ void Trainer::save(const std::filesystem::path& folder) const {
 void Trainer::restore(const std::filesystem::path& folder, const TrainerState& state) {
   loader_.restore(state.data);
   io::load_parameters(io::open_checkpoint(folder), named_tensors(run_.model.parameters()));
+  optimizer_.prepare_state(saved_rows(folder / "trainer"));
   read_trainer_tensors(folder / "trainer", optimizer_.state(), run_.model.parameters().device());
-  optimizer_.publish_masters();
+  optimizer_.adopt_state();
   steps_done_ = state.step;
 }
 

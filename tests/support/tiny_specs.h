@@ -36,6 +36,14 @@ spec::ModelSpec tiny_hybrid();
 /// their own. Not among tiny_specs(): the loss of the next token reaches none of it.
 spec::ModelSpec tiny_mtp();
 
+/// Gemma 4 shape: per-layer embeddings in some layers, fixed value norms, one projection for keys
+/// and values, layers that read keys and values of others, one of them with a smaller window.
+spec::ModelSpec tiny_gemma4();
+
+/// A dense MLP beside experts with every part of a router's input, norms of both branches, and
+/// without them; keys and values read across.
+spec::ModelSpec tiny_branches();
+
 struct NamedSpec {
   std::string name;
   spec::ModelSpec spec;

@@ -28,13 +28,14 @@ std::vector<Rule> rules(const spec::ModelSpec&) { return {}; }
 }  // namespace
 
 const Family& headway_family() {
-  static const Family kFamily{"headway",
-                              "HeadwayForCausalLM",
-                              read,
-                              inexpressible,
-                              write,
-                              rules,
-                              {.experts = true, .linear_attention = true, .mtp = true}};
+  static const Family kFamily{
+      "headway",
+      "HeadwayForCausalLM",
+      read,
+      inexpressible,
+      write,
+      rules,
+      {.experts = true, .linear_attention = true, .mtp = true, .layer_extras = true}};
   return kFamily;
 }
 

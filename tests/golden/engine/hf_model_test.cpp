@@ -98,7 +98,8 @@ std::vector<Parameter> parameters() {
        {"llama_gqa", "llama_llama3_bias_tied", "mistral_sliding", "qwen3_qknorm", "step3p5_dense",
         "step3p5_moe", "qwen3_moe_mixed", "minimax_m2", "qwen3_5_text", "qwen3_5_moe_text",
         "qwen3_5_moe_text_fused", "qwen3_next_dense", "qwen3_next_moe", "olmo_hybrid_nope",
-        "olmo_hybrid_rope"}) {
+        "olmo_hybrid_rope", "gemma3_mix", "gemma4_dense_keqv", "gemma4_ple_kvshare", "gemma4_moe",
+        "gemma4_all"}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) all.push_back({name, dtype});
   }
   return all;

@@ -135,7 +135,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenFamily,
                                            "qwen3_5_moe_text_fused", "qwen3_next_dense",
                                            "qwen3_next_moe", "olmo_hybrid_nope", "olmo_hybrid_rope",
                                            "step3p5_dense", "step3p5_moe", "qwen3_moe_mixed",
-                                           "minimax_m2"),
+                                           "minimax_m2", "gemma3_mix", "gemma4_dense_keqv",
+                                           "gemma4_ple_kvshare", "gemma4_moe", "gemma4_all"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
