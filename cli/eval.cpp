@@ -97,7 +97,8 @@ void add_eval(CLI::App& app) {
       "eval", "Logits, loss and gradients of given tokens, or the loss of a text");
   add_model_options(*command, options->model);
   auto* input = command->add_option_group("input", "what to score");
-  input->add_option("--tokens", options->tokens, "safetensors file: input_ids [B,S], labels [B,S]");
+  input->add_option("--tokens", options->tokens,
+                    "safetensors file: input_ids, labels, mm_token_type_ids, each [B,S]");
   input->add_option("--text", options->text, "Text file, JSONL file or folder");
   input->require_option(1);
   command->add_option("--out", options->out, "safetensors file to write (with --tokens)");

@@ -27,7 +27,9 @@ struct Options {
 };
 
 void add_model(CLI::App& command, Options& options, bool required) {
-  command.add_option("model", options.model, "run.yaml, a checkpoint folder, or a run folder")
+  command
+      .add_option("model", options.model,
+                  "run.yaml, a checkpoint folder, its config.json, or a run folder")
       ->required(required);
   command.add_option("overrides", options.overrides, "a.b=value: changes to a run file");
   command.add_flag("--json", options.json, "Machine-readable output on stdout");

@@ -33,6 +33,13 @@ ModelDocument read_model_document(const std::string& path,
     }
     return from_folder(path);
   }
+  // A published config.json needs no weights beside it.
+  const std::filesystem::path file(path);
+  if (file.filename() == io::kConfigName && std::filesystem::exists(file)) {
+    if (overrides.empty()) return from_folder(file.has_parent_path() ? file.parent_path() : ".");
+    throw ConfigError("[" + path + "] override = '" + overrides.front() +
+                      "', allowed only for a run file");
+  }
   config::LoadOptions options;
   options.needs_training = false;
   const config::RunConfig run = config::load_run(path, overrides, options);

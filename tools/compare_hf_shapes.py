@@ -49,11 +49,28 @@ QWEN3_MOE = {
     "use_sliding_window": False,
 }
 
+# A per-layer embedding of 32 channels; the last three layers read keys and values of earlier ones.
+GEMMA4_TINY = {
+    **{key: value for key, value in LLAMA_TINY.items() if key not in ("hidden_act", "rope_theta")},
+    "model_type": "gemma4_text",
+    "architectures": ["Gemma4ForCausalLM"],
+    "hidden_activation": "gelu_pytorch_tanh",
+    "global_head_dim": 32,
+    "hidden_size_per_layer_input": 32,
+    "vocab_size_per_layer_input": 8192,
+    "num_kv_shared_layers": 3,
+    "sliding_window": 256,
+    "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 2,
+    "final_logit_softcapping": 30.0,
+    "tie_word_embeddings": True,
+}
+
 # name -> config.json, tokens of a training step as [batch, length], what is measured by default.
 SHAPES = {
     "llama-tiny": (LLAMA_TINY, (2, 512), ("logits", "step")),
     "window": (WINDOW, (1, 4096), ("logits", "step")),
     "big-vocab": ({**LLAMA_TINY, "vocab_size": 262144}, (1, 1024), ("logits", "step")),
     "decode": (LLAMA_TINY, (1, 512), ("logits", "decode")),
+    "gemma4-tiny": (GEMMA4_TINY, (1, 4096), ("logits", "step", "decode")),
     "qwen3-moe": (QWEN3_MOE, (2, 512), ("logits", "step", "decode")),
 }

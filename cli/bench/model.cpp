@@ -1,14 +1,16 @@
 // Whole models: the shapes of the speed targets, without a baseline in C++ (tools/compare_hf.py has
 // transformers).
-#include <ATen/Functions.h>
-
 #include <cmath>
 #include <memory>
 
-#include "cli/bench/harness.h"
+#include <ATen/Functions.h>
+
 #include "headway/engine/generator.h"
 #include "headway/nn/transformer.h"
 #include "headway/spec/cost.h"
+#include "headway/spec/kv_sharing.h"
+
+#include "cli/bench/harness.h"
 
 namespace headway::cli::bench {
 namespace {
@@ -19,6 +21,7 @@ struct Tiny {
   int64_t window;  // on layers that are not every fourth; 0 = none
   int64_t batch;
   int64_t length;
+  bool is_gemma = false;
 };
 
 spec::ModelSpec tiny_spec(const Tiny& tiny) {
@@ -45,8 +48,41 @@ spec::ModelSpec tiny_spec(const Tiny& tiny) {
   return model;
 }
 
+/// Gemma-4-tiny: a per-layer embedding, the last layers reading keys and values of earlier ones,
+/// norms around everything, windows on layers that are not every fourth.
+spec::ModelSpec gemma_spec(const Tiny& tiny) {
+  constexpr int64_t kPerLayer = 32, kShared = 3;
+  spec::ModelSpec model = tiny_spec(tiny);
+  const spec::NormSpec norm{.weight = spec::NormWeight::kFp32, .eps = 1e-6};
+  const double width = static_cast<double>(model.hidden_size);
+  model.embedding.scale = std::sqrt(width);
+  model.head.tied = true;
+  model.head.softcap = 30.0;
+  model.head.final_norm = norm;
+  model.per_layer_embedding = spec::PerLayerEmbeddingSpec{.vocab_size = tiny.vocab,
+                                                          .size = kPerLayer,
+                                                          .scale = std::sqrt(double{kPerLayer}),
+                                                          .context_scale = 1.0 / std::sqrt(width),
+                                                          .mix_scale = std::sqrt(0.5),
+                                                          .norm = norm};
+  for (spec::LayerSpec& layer : model.layers) {
+    auto& attention = std::get<spec::AttentionSpec>(layer.mixer);
+    attention.scale = 1.0;
+    attention.q_norm = attention.k_norm = norm;
+    attention.v_norm = spec::NormSpec{.weight = spec::NormWeight::kNone, .eps = 1e-6};
+    std::get<spec::DenseMlpSpec>(layer.mlp).activation = spec::Activation::kGeluTanh;
+    layer.pre_mixer_norm = layer.post_mixer_norm = layer.pre_mlp_norm = layer.post_mlp_norm = norm;
+    layer.per_layer_input = spec::PerLayerInputSpec{spec::Activation::kGeluTanh, norm};
+    layer.layer_scalar = true;
+  }
+  spec::share_last_layers(model, kShared);
+  return model;
+}
+
 std::shared_ptr<nn::Transformer> make_model(const Tiny& tiny) {
-  auto model = std::make_shared<nn::Transformer>(tiny_spec(tiny));
+  auto model =
+      std::make_shared<nn::Transformer>(tiny.is_gemma ? gemma_spec(tiny) : tiny_spec(tiny));
+  model->set_row_sparse_gradients(true);
   model->parameters().initialise(1);
   return model;
 }
@@ -88,7 +124,8 @@ Case decode_case(const Tiny& tiny, int64_t new_tokens) {
 std::vector<Case> train_cases() {
   return {train_case({"Llama-tiny 2x512, vocabulary 8192", 8192, 0, 2, 512}),
           train_case({"window 256 on 6 of 8 layers, 1x4096", 8192, 256, 1, 4096}),
-          train_case({"vocabulary 262144, 1x1024", 262144, 0, 1, 1024})};
+          train_case({"vocabulary 262144, 1x1024", 262144, 0, 1, 1024}),
+          train_case({"Gemma-4-tiny, 1x4096", 8192, 256, 1, 4096, true})};
 }
 
 std::vector<Case> decode_cases() {

@@ -18,6 +18,14 @@ bool gate_bias_of(const AttentionConfig& attention) {
   return attention.qkv_bias || attention.gate.init == GateInit::kConstant;
 }
 
+HeadNorm q_norm_of(const AttentionConfig& attention) {
+  return attention.q_norm.value_or(attention.qk_norm ? HeadNorm::kLearned : HeadNorm::kOff);
+}
+
+HeadNorm k_norm_of(const AttentionConfig& attention) {
+  return attention.k_norm.value_or(attention.qk_norm ? HeadNorm::kLearned : HeadNorm::kOff);
+}
+
 NormConfig norm_of(const NormsConfig& model, const NormsOverride& block) {
   NormConfig norm;
   norm.kind = block.kind.value_or(model.kind);
@@ -128,7 +136,15 @@ class ModelChecker {
   void check_feed_forward(const BlockConfig& block, const std::string& path) {
     if (block.mlp) check_mlp(*block.mlp, path + ".mlp", problems_);
     if (block.moe) check_moe(*block.moe, path + ".moe", problems_);
-    if (block.mlp && block.moe) problems_.add(path + ".moe", "not allowed beside mlp");
+    if (block.mlp && block.moe && !block.hybrid) {
+      problems_.add(path + ".moe", "not allowed beside mlp; hint: hybrid computes both");
+    }
+    if (block.hybrid && !(block.mlp && block.moe)) {
+      problems_.add(path + ".hybrid", "only with both mlp and moe");
+    }
+    if (block.per_layer_input.value_or(false) && !model_.per_layer_embedding) {
+      problems_.add_value(path + ".per_layer_input", "true", "only with model.per_layer_embedding");
+    }
     const bool silent = problems_.touches(path + ".mlp") || problems_.touches(path + ".moe");
     if (!block.mlp && !block.moe && !silent) {
       problems_.add(path + ".mlp", "missing; allowed a mapping, here or as moe");
@@ -166,7 +182,9 @@ class ModelChecker {
   void check_attention(const AttentionConfig& attention, const std::string& path) {
     check_gate(attention.gate, gate_bias_of(attention), path, problems_);
     check_mask(attention.mask, attention.window_ahead, path, problems_);
-    if (attention.qk_norm_across_heads && !attention.qk_norm) {
+    check_spans(attention.bidirectional_spans, attention.mask, path, problems_);
+    if (attention.qk_norm_across_heads && q_norm_of(attention) == HeadNorm::kOff &&
+        k_norm_of(attention) == HeadNorm::kOff) {
       problems_.add_value(path + ".qk_norm_across_heads", "true", "only with qk_norm");
     }
     if (attention.rope) check_unused_rope_fields(*attention.rope, path + ".rope", problems_);
@@ -181,6 +199,8 @@ class ModelChecker {
     const int64_t head_dim =
         attention.head_dim.value_or(derived ? *model_.hidden_size / attention.num_heads : 0);
     if (attention.rope) check_rope(*attention.rope, head_dim, path + ".rope", problems_);
+    check_shared_key_value(attention.shared_key_value, head_dim,
+                           attention.v_head_dim.value_or(head_dim), path, problems_);
   }
 
   void check_name(const std::string& name, const std::string& path) {
@@ -215,10 +235,23 @@ class ModelChecker {
         missing("pattern", "a list of block names (or a list `layers`)");
       }
     }
+    check_kv_sources();
     check_names(model_.pattern, at("pattern"));
     check_names(model_.layers, at("layers"));
     if (model_.mtp && model_.mtp->block) check_name(*model_.mtp->block, at("mtp.block"));
     check_unused();
+  }
+
+  void check_kv_sources() {
+    if (!model_.kv_source_per_layer) return;
+    const size_t layers = layer_blocks(model_).size(), given = model_.kv_source_per_layer->size();
+    if (model_.num_kv_shared_layers > 0) {
+      problems_.add(at("kv_source_per_layer"), "not allowed beside num_kv_shared_layers");
+    }
+    if (given != layers && !problems_.touches(at("num_layers"))) {
+      problems_.add_value(at("kv_source_per_layer"), fmt::format("{} entries", given),
+                          fmt::format("one a layer (= {})", layers));
+    }
   }
 
   void check_unused() {

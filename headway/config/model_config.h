@@ -10,6 +10,7 @@
 #include "headway/config/adapter_config.h"
 #include "headway/config/gated_delta_net_config.h"
 #include "headway/config/latent_attention_config.h"
+#include "headway/config/layer_extras.h"
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
 #include "headway/config/mtp_config.h"
@@ -48,6 +49,11 @@ struct NormsOverride {
   std::optional<NormWeight> weight;
   std::optional<double> eps;
   std::optional<bool> bias;
+  // Which norms the block has, whatever the placement says.
+  std::optional<bool> pre_mixer;
+  std::optional<bool> post_mixer;
+  std::optional<bool> pre_mlp;
+  std::optional<bool> post_mlp;
   bool operator==(const NormsOverride&) const = default;
 
   template <class V>
@@ -57,6 +63,10 @@ struct NormsOverride {
     v.field("weight", &NormsOverride::weight, "instead of model.norms.weight");
     v.field("eps", &NormsOverride::eps, "instead of model.norms.eps", at_least(0));
     v.field("bias", &NormsOverride::bias, "instead of model.norms.bias");
+    v.field("pre_mixer", &NormsOverride::pre_mixer, "norm before the mixer; none = by placement");
+    v.field("post_mixer", &NormsOverride::post_mixer, "norm after the mixer; none = by placement");
+    v.field("pre_mlp", &NormsOverride::pre_mlp, "norm before the MLP; none = by placement");
+    v.field("post_mlp", &NormsOverride::post_mlp, "norm after the MLP; none = by placement");
   }
 };
 
@@ -76,7 +86,12 @@ struct AttentionConfig {
   SinkKind sinks = SinkKind::kNone;
   double dropout = 0.0;
   bool qk_norm = false;
+  std::optional<HeadNorm> q_norm;  // none = by qk_norm
+  std::optional<HeadNorm> k_norm;  // none = by qk_norm
+  HeadNorm v_norm = HeadNorm::kOff;
   bool qk_norm_across_heads = false;
+  bool shared_key_value = false;
+  bool bidirectional_spans = false;
   bool qkv_bias = false;
   bool output_bias = false;
   bool operator==(const AttentionConfig&) const = default;
@@ -107,6 +122,13 @@ struct AttentionConfig {
     v.field("dropout", &A::dropout, "part of the probabilities dropped in training",
             from_below(0, 1));
     v.field("qk_norm", &A::qk_norm, "norm over each query and key head before the rotation");
+    v.field("q_norm", &A::q_norm, "norm of each query head; none = as qk_norm says");
+    v.field("k_norm", &A::k_norm, "norm of each key head; none = as qk_norm says");
+    v.field("v_norm", &A::v_norm, "norm of each value head; values are never rotated");
+    v.field("shared_key_value", &A::shared_key_value,
+            "one projection gives keys and values; norms and rotation follow, each for its own");
+    v.field("bidirectional_spans", &A::bidirectional_spans,
+            "tokens of one image see each other, later ones too");
     v.field("qk_norm_across_heads", &A::qk_norm_across_heads,
             "one norm over the channels of all heads instead of one for each head");
     v.field("qkv_bias", &A::qkv_bias, "biases of the query, key and value projections");
@@ -118,8 +140,10 @@ struct BlockConfig {
   std::optional<AttentionConfig> attention;  // one of these three
   std::optional<GatedDeltaNetConfig> gated_delta_net;
   std::optional<LatentAttentionConfig> latent_attention;
-  std::optional<MlpConfig> mlp;  // this or moe
+  std::optional<MlpConfig> mlp;  // this, moe, or both with hybrid
   std::optional<MoeConfig> moe;
+  std::optional<HybridConfig> hybrid;  // both
+  std::optional<bool> per_layer_input;
   NormsOverride norms;
   bool layer_scalar = false;
   bool operator==(const BlockConfig&) const = default;
@@ -133,6 +157,10 @@ struct BlockConfig {
             "a mixer that caches one latent a token (MLA), with an indexer sparse (DSA)");
     v.field("mlp", &BlockConfig::mlp, "the feed-forward part, unless it is moe");
     v.field("moe", &BlockConfig::moe, "a mixture of experts as feed-forward part");
+    v.field("hybrid", &BlockConfig::hybrid,
+            "with mlp and moe: both in parallel, their results added; norms of the branches");
+    v.field("per_layer_input", &BlockConfig::per_layer_input,
+            "whether the block takes part in model.per_layer_embedding; none = if there is one");
     v.field("norms", &BlockConfig::norms, "differences from model.norms");
     v.field("layer_scalar", &BlockConfig::layer_scalar,
             "a stored scalar multiplies the block's output");
@@ -153,7 +181,12 @@ struct ModelConfig {
   /// attention.rope.base.
   std::optional<std::vector<std::optional<double>>> rotary_base_per_layer;
   std::optional<MtpConfig> mtp;
+  int64_t num_kv_shared_layers = 0;
+  /// Layer whose keys and values each layer reads, null for its own; instead of the number.
+  std::optional<std::vector<std::optional<int64_t>>> kv_source_per_layer;
   NormsConfig norms;
+  std::optional<PerLayerEmbeddingConfig> per_layer_embedding;
+  std::optional<int64_t> padding_id;
   double embedding_scale = 1.0;
   ScaleRounding embedding_scale_rounding = ScaleRounding::kExact;
   std::optional<double> final_softcap;
@@ -181,7 +214,20 @@ struct ModelConfig {
     v.field("rotary_base_per_layer", &M::rotary_base_per_layer,
             "rotary base of every layer, null for one without rotary positions", above(0));
     v.field("mtp", &M::mtp, "multi-token prediction: layers that predict further tokens");
+    v.field("num_kv_shared_layers", &M::num_kv_shared_layers,
+            "so many last layers read keys and values of the last earlier layer with the same key "
+            "heads, rotary positions and window",
+            between(0, kMaxLayers));
+    v.field("kv_source_per_layer", &M::kv_source_per_layer,
+            "layer whose keys and values each layer reads, null for its own; instead of "
+            "num_kv_shared_layers",
+            between(0, kMaxLayers));
     v.field("norms", &M::norms, "norms of the whole model");
+    v.field("per_layer_embedding", &M::per_layer_embedding,
+            "a second embedding with channels for every layer");
+    v.field("padding_id", &M::padding_id,
+            "token whose embedding rows get no gradient from look-ups; none = all learn",
+            at_least(0));
     v.field("embedding_scale", &M::embedding_scale, "multiplies the embedding", above(0));
     v.field("embedding_scale_rounding", &M::embedding_scale_rounding,
             "keep the scale exact, or round it to the weights' dtype");

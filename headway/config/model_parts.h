@@ -40,6 +40,9 @@ enum class RopeLayout { kHalf, kInterleaved };
 enum class GateKind { kNone, kHeadWise, kElementWise };
 enum class GateInit { kNormal, kZero, kConstant };
 
+/// Norm of single query, key or value heads: none, one without a weight, or the block's kind.
+enum class HeadNorm { kOff, kFixed, kLearned };
+
 /// Extra softmax logit per head whose probability is dropped: none, fixed at 0, or a parameter.
 enum class SinkKind { kNone, kOffByOne, kLearnable };
 
@@ -96,6 +99,13 @@ struct EnumTable<config::GateInit> {
       std::to_array<EnumEntry<config::GateInit>>({{config::GateInit::kNormal, "normal"},
                                                   {config::GateInit::kZero, "zero"},
                                                   {config::GateInit::kConstant, "constant"}});
+};
+template <>
+struct EnumTable<config::HeadNorm> {
+  static constexpr auto kEntries =
+      std::to_array<EnumEntry<config::HeadNorm>>({{config::HeadNorm::kOff, "off"},
+                                                  {config::HeadNorm::kFixed, "fixed"},
+                                                  {config::HeadNorm::kLearned, "learned"}});
 };
 template <>
 struct EnumTable<config::SinkKind> {

@@ -15,6 +15,9 @@ class MoeChecker {
 
   void run() {
     check_experts();
+    if (moe_.router.input_norm) {
+      check_norm(*moe_.router.input_norm, join_path(path_, "router.input_norm"), problems_);
+    }
     if (!touched("num_experts") && !touched("top_k")) check_choices();
     check_router();
   }
@@ -80,7 +83,7 @@ class MoeChecker {
     if (router.expert_bias && softmax) {
       bad("router.expert_bias", "true", "only with score sigmoid | sqrtsoftplus");
     }
-    if (softmax && router.normalize && moe_.top_k == 1) {
+    if (softmax && router.normalize && moe_.top_k == 1 && !router.expert_scale) {
       bad("router.normalize", "true",
           "false with score softmax and top_k 1: the only weight would be 1, without a gradient");
     }

@@ -38,9 +38,14 @@ struct BalanceConfig {
   }
 };
 
-/// logits = W x (+ b) in float32; the choice is by score + expert bias, the weights by score alone.
+/// logits = W u (+ b) in float32 with u = input_scale · input_weight ∘ input_norm(x), absent parts
+/// left out; the choice is by score + expert bias, the weights by score alone, times expert_scale.
 struct RouterConfig {
   static constexpr std::string_view kShorthand = "score";
+  std::optional<NormConfig> input_norm;
+  double input_scale = 1.0;
+  bool input_weight = false;
+  bool expert_scale = false;
   RouterScore score = RouterScore::kSoftmax;
   bool normalize = true;
   double scale = 1.0;
@@ -59,6 +64,12 @@ struct RouterConfig {
   template <class V>
   static void fields(V& v) {
     using R = RouterConfig;
+    v.field("input_norm", &R::input_norm, "norm of the router's own input; none = as it comes");
+    v.field("input_scale", &R::input_scale, "multiplies the router's input", above(0));
+    v.field("input_weight", &R::input_weight,
+            "a learned weight for every channel of the router's input");
+    v.field("expert_scale", &R::expert_scale,
+            "a learned factor for every expert, on its weight after normalisation");
     v.field("score", &R::score, "how logits become scores");
     v.field("normalize", &R::normalize, "divide the weights of the chosen experts by their sum");
     v.field("scale", &R::scale, "multiplies the weights", above(0));

@@ -167,6 +167,18 @@ void check_gated_delta_net(const GatedDeltaNetConfig& mixer, const std::string& 
   }
 }
 
+void check_shared_key_value(bool shared, int64_t head_dim, int64_t v_head_dim,
+                            const std::string& path, Problems& problems) {
+  if (!shared || head_dim == v_head_dim || problems.touches(path + ".v_head_dim")) return;
+  problems.add_value(path + ".v_head_dim", std::to_string(v_head_dim),
+                     fmt::format("head_dim (= {}) with shared_key_value", head_dim));
+}
+
+void check_spans(bool spans, MaskKind mask, const std::string& path, Problems& problems) {
+  if (!spans || mask == MaskKind::kCausal) return;
+  problems.add_value(path + ".bidirectional_spans", "true", "only with mask causal");
+}
+
 void check_mlp(const MlpConfig& mlp, const std::string& path, Problems& problems) {
   if (mlp.limit && !mlp.gated) {
     problems.add_value(path + ".limit", format_double(*mlp.limit), "only with gated true");

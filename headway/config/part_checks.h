@@ -48,6 +48,13 @@ void check_gated_delta_net(const GatedDeltaNetConfig& mixer, const std::string& 
 void check_latent_attention(const LatentAttentionConfig& mixer, const std::string& path,
                             Problems& problems);
 
+/// One projection for keys and values needs heads of one width.
+void check_shared_key_value(bool shared, int64_t head_dim, int64_t v_head_dim,
+                            const std::string& path, Problems& problems);
+
+/// Spans that see themselves are an exception to a causal mask.
+void check_spans(bool spans, MaskKind mask, const std::string& path, Problems& problems);
+
 /// A limit needs two branches.
 void check_mlp(const MlpConfig& mlp, const std::string& path, Problems& problems);
 

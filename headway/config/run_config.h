@@ -56,6 +56,7 @@ struct OptimizerConfig {
   double eps = 1e-8;
   double weight_decay = 0.1;
   std::optional<double> clip = 1.0;
+  bool sparse_rows = true;
   bool operator==(const OptimizerConfig&) const = default;
 
   template <class V>
@@ -67,6 +68,9 @@ struct OptimizerConfig {
     v.field("weight_decay", &O::weight_decay, "decoupled decay of matrices other than embeddings",
             at_least(0));
     v.field("clip", &O::clip, "largest global gradient norm; none = no clipping", above(0));
+    v.field(
+        "sparse_rows", &O::sparse_rows,
+        "of a per-layer embedding, update and keep averages of the rows only that tokens named");
   }
 };
 

@@ -19,6 +19,10 @@ std::vector<std::string> mtp_blocks(const ModelConfig& model);
 /// gate_bias if given; else the gate shares qkv_bias, and a constant gate always has one.
 bool gate_bias_of(const AttentionConfig& attention);
 
+/// Norm of the query or key heads: its own field, or what qk_norm says of both.
+HeadNorm q_norm_of(const AttentionConfig& attention);
+HeadNorm k_norm_of(const AttentionConfig& attention);
+
 /// Norm of a block: its own settings over those of the model.
 NormConfig norm_of(const NormsConfig& model, const NormsOverride& block);
 

@@ -41,6 +41,9 @@ EvaluationRequest read_evaluation_request(const std::filesystem::path& path) {
   EvaluationRequest request;
   request.input_ids_BS = tensors["input_ids"];
   if (tensors.contains("labels")) request.labels_BS = tensors["labels"];
+  if (tensors.contains("mm_token_type_ids")) {
+    request.token_types_BS = tensors["mm_token_type_ids"];
+  }
   return request;
 }
 

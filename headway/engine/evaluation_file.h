@@ -11,7 +11,8 @@
 
 namespace headway::engine {
 
-/// `input_ids` and, if there, `labels` of a safetensors file. Errors: CheckpointError.
+/// `input_ids` and, if there, `labels` and `mm_token_type_ids` of a safetensors file. Errors:
+/// CheckpointError.
 EvaluationRequest read_evaluation_request(const std::filesystem::path& path);
 
 /// logits [B,S,V], loss [], grad.<name on disk>, hidden.<i> [B,S,D], mtp_logits.<k> [B,S,V] and

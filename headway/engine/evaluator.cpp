@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "headway/base/error.h"
+#include "headway/nn/image_spans.h"
 #include "headway/nn/mtp_loss.h"
 
 namespace headway::engine {
@@ -82,6 +83,10 @@ Evaluation evaluate(nn::Transformer& model, const EvaluationRequest& request) {
   std::vector<at::Tensor> hidden;
   nn::ForwardOptions options;
   if (request.hidden) options.hidden = &hidden;
+  if (request.token_types_BS.defined()) {
+    check_matrix(request.token_types_BS, "mm_token_type_ids", request.input_ids_BS.sizes());
+    options.context.image_spans_T = nn::image_spans(request.token_types_BS.flatten(), sequences);
+  }
   const at::Tensor ids = request.input_ids_BS.flatten().to(device);
   at::Tensor mtp_hidden;
   options.mtp_hidden = &mtp_hidden;

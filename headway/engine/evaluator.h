@@ -16,6 +16,7 @@ namespace headway::engine {
 struct EvaluationRequest {
   at::Tensor input_ids_BS;  // int64
   at::Tensor labels_BS;     // int64 or undefined; -100 ignored; position t predicts labels[:, t+1]
+  at::Tensor token_types_BS;  // int64 or undefined: 0 text, 1 image, 2 video, 3 audio
   bool logits = true;
   bool gradients = false;   // needs labels
   bool hidden = false;

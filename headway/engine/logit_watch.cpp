@@ -30,6 +30,12 @@ void for_each_attention(const nn::Transformer& model, Body body) {
 bool norms_heads(const spec::AttentionSpec& spec) { return spec.q_norm || spec.k_norm; }
 bool norms_heads(const spec::LatentAttentionSpec&) { return false; }
 
+/// Whether the rows of its keys are also another layer's, or its values.
+bool shares_keys(const spec::AttentionSpec& spec) {
+  return spec.kv_source.has_value() || spec.shared_key_value;
+}
+bool shares_keys(const spec::LatentAttentionSpec&) { return false; }
+
 bool chooses_keys(const spec::AttentionSpec&) { return false; }
 bool chooses_keys(const spec::LatentAttentionSpec& spec) {
   return spec.indexer.has_value() || spec.shared_choice;
@@ -49,7 +55,13 @@ LogitWatch::LogitWatch(const config::TrainConfig& train, const nn::Transformer& 
   if (!train.qk_clip) return;
   clip_ = nn::QkClip{train.qk_clip->threshold, train.qk_clip->alpha};
   bool normed = false;
-  for_each_attention(model, [&](int64_t, const auto& attention) {
+  for_each_attention(model, [&](int64_t layer, const auto& attention) {
+    if (shares_keys(attention.spec())) {
+      throw UnsupportedError(
+          fmt::format("[train] qk_clip = set: the key rows of layer {} also belong to another layer "
+                      "or to its values; allowed layers with keys of their own",
+                      layer));
+    }
     normed = normed || norms_heads(attention.spec());
   });
   if (normed) {

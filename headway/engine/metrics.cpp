@@ -64,6 +64,8 @@ std::string to_json_line(const StepMetrics& metrics) {
   if (metrics.val_loss) json["val_loss"] = number(metrics.val_loss);
   if (!metrics.mtp_loss.empty()) json["mtp_loss"] = metrics.mtp_loss;
   if (!metrics.val_mtp_loss.empty()) json["val_mtp_loss"] = metrics.val_mtp_loss;
+  if (metrics.sparse_rows) json["sparse_rows"] = *metrics.sparse_rows;
+  if (metrics.optimizer_bytes) json["optimizer_bytes"] = *metrics.optimizer_bytes;
   if (metrics.routing) {
     const RouterMetrics& routing = *metrics.routing;
     json["auxiliary_loss"] = number(routing.auxiliary_loss);

@@ -36,6 +36,10 @@ struct StepMetrics {
   std::optional<double> val_loss;             // left out where no evaluation ran
   std::vector<double> mtp_loss;  // of every depth of multi-token prediction, without its weight
   std::vector<double> val_mtp_loss;           // the same where an evaluation ran
+  // Of a model with a row-sparse table, else left out: rows with averages so far, and the memory of
+  // all averages and masters.
+  std::optional<std::int64_t> sparse_rows;
+  std::optional<std::int64_t> optimizer_bytes;
   std::optional<RouterMetrics> routing;       // left out for a model without routers
 };
 

@@ -24,9 +24,13 @@ Optimizer::Optimizer(const nn::Parameters& parameters, const config::OptimizerCo
     if (!entry.parameter.requires_grad()) continue;
     const bool wide =
         entry.parameter.scalar_type() == at::kFloat || entry.parameter.scalar_type() == at::kDouble;
-    entry.master = wide ? entry.parameter : entry.parameter.detach().to(at::kFloat);
-    entry.exp_avg = at::zeros_like(entry.master.detach());
-    entry.exp_avg_sq = at::zeros_like(entry.master.detach());
+    if (spec.row_sparse && config.sparse_rows) {
+      entry.sparse = std::make_shared<SparseRows>(entry.parameter);
+    } else {
+      entry.master = wide ? entry.parameter : entry.parameter.detach().to(at::kFloat);
+      entry.exp_avg = at::zeros_like(entry.master.detach());
+      entry.exp_avg_sq = at::zeros_like(entry.master.detach());
+    }
     for (const spec::RowSegment& segment : spec.segments) {
       if (!entry.runs.empty() && entry.runs.back().decay == segment.decay) {
         entry.runs.back().rows += segment.rows;
@@ -39,6 +43,7 @@ Optimizer::Optimizer(const nn::Parameters& parameters, const config::OptimizerCo
 }
 
 at::Tensor Optimizer::gradient_of(const Entry& entry) const {
+  if (entry.sparse) return entry.sum.defined() ? entry.sum._values() : at::Tensor();
   const at::Tensor& gradient = entry.is_narrow() ? entry.sum : entry.parameter.grad();
   return gradient.defined() ? gradient.contiguous() : gradient;
 }
@@ -47,8 +52,14 @@ void Optimizer::collect() {
   at::NoGradGuard no_grad;
   for (Entry& entry : entries_) {
     at::Tensor& grad = entry.parameter.mutable_grad();
-    if (!entry.is_narrow() || !grad.defined()) continue;
-    if (entry.sum.defined()) {
+    const bool moves = entry.sparse || entry.is_narrow();
+    if (!moves || !grad.defined()) continue;
+    if (entry.sparse) {
+      // A dense gradient, of a model that was not told, is taken for its rows that are not zero.
+      const at::Tensor rows = grad.is_sparse() ? grad : grad.to_sparse(/*sparse_dim=*/1);
+      const at::Tensor wide = rows.to(grad.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+      entry.sum = (entry.sum.defined() ? at::add(entry.sum, wide) : wide).coalesce();
+    } else if (entry.sum.defined()) {
       entry.sum.add_(grad);
     } else {
       entry.sum = grad.to(at::kFloat);
@@ -118,7 +129,14 @@ void Optimizer::step(int64_t step, double lr) {
   // One dtype per fused call: masters are all fp32 or all fp64, as the model is.
   std::vector<Entry*> reached;
   for (Entry& entry : entries_) {
-    if (gradient_of(entry).defined()) reached.push_back(&entry);
+    if (!gradient_of(entry).defined()) continue;
+    if (!entry.sparse) {
+      reached.push_back(&entry);
+      continue;
+    }
+    const double decay = entry.runs.front().decay ? config_.weight_decay : 0.0;
+    entry.sparse->update(entry.sum._indices().select(0, 0), entry.sum._values(), config_,
+                         {step, lr, decay, gradient_divisor_});
   }
   for (const bool decay : {true, false}) update(reached, decay, step, lr);
   publish_masters();
@@ -155,11 +173,50 @@ void Optimizer::zero_grad() {
 std::map<std::string, at::Tensor> Optimizer::state() const {
   std::map<std::string, at::Tensor> named;
   for (const Entry& entry : entries_) {
+    if (entry.sparse) {
+      entry.sparse->add_state(entry.name, named);
+      continue;
+    }
     named["exp_avg." + entry.name] = entry.exp_avg;
     named["exp_avg_sq." + entry.name] = entry.exp_avg_sq;
     if (entry.is_narrow()) named["master." + entry.name] = entry.master;
   }
   return named;
+}
+
+void Optimizer::prepare_state(const std::map<std::string, int64_t>& rows) {
+  for (Entry& entry : entries_) {
+    const auto found = rows.find(entry.name);
+    if (entry.sparse) entry.sparse->prepare(found == rows.end() ? 0 : found->second);
+  }
+}
+
+void Optimizer::adopt_state() {
+  for (Entry& entry : entries_) {
+    if (entry.sparse) entry.sparse->adopt(entry.name);
+  }
+  publish_masters();
+}
+
+int64_t Optimizer::state_bytes() const {
+  int64_t total = 0;
+  for (const Entry& entry : entries_) {
+    if (entry.sparse) {
+      total += entry.sparse->bytes();
+      continue;
+    }
+    total += static_cast<int64_t>(entry.exp_avg.nbytes() + entry.exp_avg_sq.nbytes());
+    if (entry.is_narrow()) total += static_cast<int64_t>(entry.master.nbytes());
+  }
+  return total;
+}
+
+std::optional<int64_t> Optimizer::sparse_rows() const {
+  std::optional<int64_t> rows;
+  for (const Entry& entry : entries_) {
+    if (entry.sparse) rows = rows.value_or(0) + entry.sparse->rows_reached();
+  }
+  return rows;
 }
 
 void Optimizer::publish_masters() {

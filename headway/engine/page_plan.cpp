@@ -37,6 +37,7 @@ std::vector<PageGroup> make_groups(const spec::ModelSpec& spec) {
                              ": its state does not lie in pages in this build; allowed attention, "
                              "or one sequence at a time (Generator)");
     }
+    if (spec::kv_source_of(spec.layers[i])) continue;  // it reads another layer's pages
     by_window[rows->window].push_back(static_cast<int64_t>(i));
   }
   int64_t size = 0;

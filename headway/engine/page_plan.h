@@ -16,9 +16,10 @@ struct PageGroup {
   std::optional<int64_t> window;  // rows behind it are given back
 };
 
-/// Where a layer's keys and values start within a page of its group, in elements.
+/// Where a layer's keys and values start within a page of its group, in elements. A layer that
+/// reads another's has none.
 struct PageLayer {
-  int64_t group = 0;
+  int64_t group = -1;  // -1: no pages of its own
   int64_t k_offset = 0;
   int64_t v_offset = 0;
   int64_t kv_heads = 0;

@@ -41,6 +41,10 @@ void PageStorage::build_state() {
         .unflatten(1, {plan_.block_size, layer.kv_heads, dim});
   };
   for (const PageLayer& layer : plan_.layers) {
+    if (layer.group < 0) {
+      state_.layers.emplace_back(nn::NoState());
+      continue;
+    }
     state_.layers.emplace_back(nn::PagedKv(view(layer.k_offset, layer, layer.key_dim),
                                            view(layer.v_offset, layer, layer.value_dim),
                                            steps_[static_cast<size_t>(layer.group)]));

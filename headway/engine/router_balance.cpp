@@ -30,7 +30,10 @@ void balance_experts(nn::Transformer& model, const nn::RoutingRecord& routing) {
   for (const auto& [index, layer] : routing.layers()) {
     const spec::MoeSpec* moe = spec::moe_of(spec::block_at(model.spec(), index));
     if (moe == nullptr || !moe->router.expert_bias || moe->router.bias_update_rate == 0) continue;
-    const std::string name = spec::block_scope(model.spec(), index) + "mlp.router.expert_bias";
+    const spec::LayerSpec& block = spec::block_at(model.spec(), index);
+    const bool hybrid = std::holds_alternative<spec::HybridMlpSpec>(block.mlp);
+    const std::string name = spec::block_scope(model.spec(), index) +
+                             (hybrid ? "mlp.routed" : "mlp") + ".router.expert_bias";
     nn::update_expert_bias(model.parameters().get(name), layer.load_E,
                            moe->router.bias_update_rate);
   }

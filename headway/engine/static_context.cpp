@@ -39,6 +39,10 @@ StaticContext::StaticContext(nn::Transformer& model, const StaticContextOptions&
                              ": keeps no keys and values; allowed attention, or one sequence at a "
                              "time (Generator)");
     }
+    if (spec::kv_source_of(layer)) {
+      state_.layers.emplace_back(nn::NoState());
+      continue;
+    }
     // Latent attention keeps rotated keys on every path.
     const bool later = !options.flash_decode && spec::attention_of(layer) != nullptr;
     const auto cached = later ? nn::CachedKeys::kUnrotated : nn::CachedKeys::kRotated;

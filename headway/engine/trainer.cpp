@@ -42,6 +42,7 @@ Trainer::Trainer(PreparedRun run)
       step_flops_(flops_of_step(run_.model.spec(), run_.config)) {
   at::manual_seed(static_cast<std::uint64_t>(run_.config.train.seed));
   apply(run_.mechanics, run_.model);
+  run_.model.set_row_sparse_gradients(run_.config.train.optimizer.sparse_rows);
 }
 
 std::int64_t Trainer::micro_batch_samples() const {
@@ -113,6 +114,8 @@ StepMetrics Trainer::take_step() {
   optimizer_.step(metrics.step, *metrics.lr);
   logits_.clip(run_.model, optimizer_);
   if (!run_.adapter && !options.index_warmup) balance_experts(run_.model, loss.routing);
+  metrics.sparse_rows = optimizer_.sparse_rows();
+  if (metrics.sparse_rows) metrics.optimizer_bytes = optimizer_.state_bytes();
   steps_done_ = metrics.step;
   if (checks_) {
     check_processes();
@@ -157,8 +160,9 @@ void Trainer::restore(const std::filesystem::path& folder, const TrainerState& s
   } else {
     io::load_parameters(io::open_checkpoint(folder), named_tensors(run_.model.parameters()));
   }
+  optimizer_.prepare_state(saved_rows(folder / "trainer"));
   read_trainer_tensors(folder / "trainer", optimizer_.state(), run_.model.parameters().device());
-  optimizer_.publish_masters();
+  optimizer_.adopt_state();
   steps_done_ = state.step;
 }
 

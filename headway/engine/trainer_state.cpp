@@ -70,6 +70,17 @@ TrainerState read_trainer_state(const fs::path& folder) {
   return {step.get<std::int64_t>(), dtype_from(path, json["dtype"]), json["data"], json["config"]};
 }
 
+std::map<std::string, std::int64_t> saved_rows(const fs::path& folder) {
+  constexpr std::string_view kPrefix = "rows.";
+  const io::SafetensorsFile file(folder / kTensorFile);
+  std::map<std::string, std::int64_t> rows;
+  for (const auto& entry : file.header().entries) {
+    if (!entry.info.name.starts_with(kPrefix) || entry.info.shape.size() != 1) continue;
+    rows[entry.info.name.substr(kPrefix.size())] = entry.info.shape[0];
+  }
+  return rows;
+}
+
 void read_trainer_tensors(const fs::path& folder, const StateTensors& tensors, at::Device device) {
   at::NoGradGuard no_grad;
   const io::SafetensorsFile file(folder / kTensorFile);

@@ -32,6 +32,9 @@ void write_trainer_state(const std::filesystem::path& folder, const TrainerState
 /// Errors: CheckpointError naming the file and what is wrong.
 TrainerState read_trainer_state(const std::filesystem::path& folder);
 
+/// Rows that the state of each row-sparse parameter has (engine/sparse_rows.h), by parameter.
+std::map<std::string, std::int64_t> saved_rows(const std::filesystem::path& folder);
+
 /// Fills `tensors` and the random generator. Errors: CheckpointError for a tensor that is missing,
 /// not expected, or of another shape or type.
 void read_trainer_tensors(const std::filesystem::path& folder, const StateTensors& tensors,

@@ -100,10 +100,16 @@ void take_binding(const Binding& binding, const TensorSource& source, const Acco
   }
 }
 
+/// What may explain a tensor that no binding takes.
+struct Explanations {
+  std::vector<Rule> rules;
+  const AccountOptions& options;
+};
+
 /// Whether a rule or an option explains a name that no binding takes.
-bool is_explained(const std::string& name, const std::vector<Rule>& rules,
-                  const AccountOptions& options, std::map<std::string, size_t>& ignored) {
-  for (const Rule& rule : rules) {
+bool is_explained(const std::string& name, const Explanations& known,
+                  std::map<std::string, size_t>& ignored) {
+  for (const Rule& rule : known.rules) {
     if (const auto* refuse = std::get_if<RefuseRule>(&rule)) {
       if (!matches_glob(refuse->pattern, name)) continue;
       throw UnsupportedError(
@@ -115,7 +121,7 @@ bool is_explained(const std::string& name, const std::vector<Rule>& rules,
     ++ignored[fmt::format("{} ({})", ignore->pattern, ignore->reason)];
     return true;
   }
-  if (!matches_any(options.allow_unexpected, name)) return false;
+  if (!matches_any(known.options.allow_unexpected, name)) return false;
   ++ignored["allowed unexpected"];
   return true;
 }
@@ -124,9 +130,17 @@ bool is_explained(const std::string& name, const std::vector<Rule>& rules,
 
 bool has_different_tied_head(const spec::ModelSpec& spec, const Family& family,
                              const TensorSource& source) {
-  const std::string embedding = family.disk_name(kEmbeddingName);
-  return spec.head.tied && source.contains(kHeadName) && source.contains(embedding) &&
-         !same_bytes(source, kHeadName, embedding);
+  if (!spec.head.tied || !source.contains(kHeadName)) return false;
+  const auto embedding = embedding_name(family, source);
+  return embedding && !same_bytes(source, kHeadName, *embedding);
+}
+
+std::optional<std::string> embedding_name(const Family& family, const TensorSource& source) {
+  if (const std::string name = family.disk_name(kEmbeddingName); source.contains(name)) return name;
+  for (const auto& [name, info] : source.tensors()) {
+    if (name.ends_with(".embed_tokens.weight")) return name;
+  }
+  return std::nullopt;
 }
 
 Account account(const std::vector<Binding>& layout, const spec::ModelSpec& spec,
@@ -138,7 +152,7 @@ Account account(const std::vector<Binding>& layout, const spec::ModelSpec& spec,
     take_binding(binding, source, options, findings, result);
     for (const DiskTensor& tensor : binding.disk) taken.insert(tensor.name);
   }
-  const std::vector<Rule> rules = family.rules(spec);
+  const Explanations known{family.rules(spec), options};
   std::map<std::string, size_t> ignored;
   for (const auto& [name, info] : source.tensors()) {
     if (taken.contains(name)) continue;
@@ -150,7 +164,7 @@ Account account(const std::vector<Binding>& layout, const spec::ModelSpec& spec,
       }
       continue;
     }
-    if (!is_explained(name, rules, options, ignored)) {
+    if (!is_explained(name, known, ignored)) {
       findings.unexpected.add(
           fmt::format("{} {} {}", name, enum_name(info.dtype), shape_text(info.shape)));
     }

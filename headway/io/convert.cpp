@@ -43,9 +43,10 @@ Json token_ids(const Checkpoint& checkpoint) {
 }
 
 std::string config_dtype(const TensorSource& source, const Family& family) {
-  const auto found = source.tensors().find(family.disk_name(kEmbeddingName));
-  if (found == source.tensors().end()) return "float32";
-  return torch_dtype_name(scalar_type(found->second.dtype).value_or(c10::ScalarType::Float));
+  const auto embedding = embedding_name(family, source);
+  if (!embedding) return "float32";
+  return torch_dtype_name(
+      scalar_type(source.info(*embedding).dtype).value_or(c10::ScalarType::Float));
 }
 
 Json target_config(const Checkpoint& checkpoint, const Family& family, const std::string& dtype) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,9 @@ struct Account {
 /// embedding it is tied to. UnsupportedError for tensors that mean an unsupported feature.
 Account account(const std::vector<Binding>& layout, const spec::ModelSpec& spec,
                 const Family& family, const TensorSource& source, const AccountOptions& options);
+
+/// The embedding on disk: kEmbeddingName, or what stands for it below another prefix.
+std::optional<std::string> embedding_name(const Family& family, const TensorSource& source);
 
 /// Whether `source` has a head of its own although the spec ties it, with other values.
 bool has_different_tied_head(const spec::ModelSpec& spec, const Family& family,

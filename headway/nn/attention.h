@@ -20,16 +20,18 @@
 
 namespace headway::nn {
 
-/// Norms of the query and key heads before rotation, of each head or of all at once; absent ones
-/// return their input.
+/// Norms of the query and key heads before rotation, of each head or of all at once, and of the
+/// value heads; absent ones return their input.
 class QkNorm {
  public:
   QkNorm(const spec::AttentionSpec& spec, const ParameterScope& scope)
       : q_(make_norm(spec.q_norm, scope, "q_norm")),
         k_(make_norm(spec.k_norm, scope, "k_norm")),
+        v_(make_norm(spec.v_norm, scope, "v_norm")),
         across_heads_(spec.qk_norm_across_heads) {}
   at::Tensor query(const at::Tensor& q_THK) const { return apply(q_, q_THK); }
   at::Tensor key(const at::Tensor& k_TGK) const { return apply(k_, k_TGK); }
+  at::Tensor value(const at::Tensor& v_TGV) const { return apply_norm(v_, v_TGV); }
   /// No head is longer than its norm allows.
   void check(RealtimeChecks& checks, const at::Tensor& q_THK, const at::Tensor& k_TGK) const;
 
@@ -38,6 +40,7 @@ class QkNorm {
 
   std::optional<Norm> q_;
   std::optional<Norm> k_;
+  std::optional<Norm> v_;
   bool across_heads_;
 };
 
@@ -85,6 +88,7 @@ class Attention {
   MaxLogitTracker& max_logit() const { return *max_logit_; }
 
  private:
+  /// Of the new tokens; keys and values are undefined where another layer's are read.
   struct Heads {
     at::Tensor q_THK;
     at::Tensor k_TGK;
@@ -92,15 +96,20 @@ class Attention {
     at::Tensor gate;
   };
   Heads project(const at::Tensor& x_TD) const;
-  ops::AttentionOptions options_for(const MixerInput& input) const;
+  void norm(Heads& heads) const;
+  void rotate(Heads& heads, const MixerInput& input) const;
+  ops::AttentionOptions options_for(const MixerInput& input, const ops::Sequences& rows) const;
   void check_heads(const Heads& heads, int64_t tokens) const;
-  at::Tensor core(const Heads& heads, const MixerInput& input) const;
-  void forget_core(const Heads& heads, const MixerInput& input, std::vector<at::Tensor> values,
-                   const at::Tensor& out_TD) const;
-  at::Tensor continue_one(const Heads& heads, const ops::Sequences& sequences, KvCache& cache,
-                          const ops::AttentionOptions& options) const;
-  at::Tensor continue_many(const Heads& heads, const ops::Sequences& sequences, PagedKv& pages,
+  /// What the queries attend to: the new keys and values with what the state holds, or another
+  /// layer's.
+  KeysValues keys_and_values(const Heads& heads, const MixerInput& input) const;
+  KeysValues append(const Heads& heads, const ops::Sequences& fresh, KvCache& cache) const;
+  at::Tensor core(const at::Tensor& q_THK, const KeysValues& kv, const MixerInput& input) const;
+  at::Tensor core_of_pages(const at::Tensor& q_THK, const KeysValues& kv,
+                           const ops::Sequences& sequences,
                            const ops::AttentionOptions& options) const;
+  void forget_core(const Heads& heads, const KeysValues& kv, const MixerInput& input,
+                   std::vector<at::Tensor> values, const at::Tensor& out_TD) const;
 
   spec::AttentionSpec spec_;
   Linear qkv_;

@@ -31,8 +31,8 @@ Mlp make_mlp(const spec::DenseMlpSpec& spec, const ParameterScope& scope) {
 
 Mlp make_mlp(const spec::MoeSpec& spec, const ParameterScope& scope) { return Moe(spec, scope); }
 
-at::Tensor apply(const std::optional<Norm>& norm, at::Tensor x) {
-  return norm ? norm->forward(x) : x;
+Mlp make_mlp(const spec::HybridMlpSpec& spec, const ParameterScope& scope) {
+  return HybridMlp(spec, scope);
 }
 
 /// Gives back the output of `norm` once `user` has been computed from it.
@@ -64,6 +64,9 @@ Block::Block(const spec::LayerSpec& spec, const ParameterScope& scope,
           spec.mixer)),
       mlp_(
           std::visit([&](const auto& mlp) { return make_mlp(mlp, scope.child("mlp")); }, spec.mlp)),
+      per_layer_input_(spec.per_layer_input ? std::optional<PerLayerInput>(PerLayerInput(
+                                                   *spec.per_layer_input, scope.child("per_layer")))
+                                             : std::nullopt),
       layer_scalar_(scope.take_optional("layer_scalar")),
       mlp_parameters_(scope.child("mlp").tensors()),
       name_(spec.block) {}
@@ -105,20 +108,26 @@ void Block::forward(ResidualStream& stream, const BlockInput& block) const {
   const at::Tensor mixer_in = stream.normed(pre_mixer_norm_);
   look("residual stream", stream.value(), tokens);
   look("mixer input", mixer_in, tokens);
-  const MixerInput input{mixer_in, block.sequences, block.state, block.context, block.layer};
+  const MixerInput input{mixer_in,      block.sequences, block.state,
+                         block.context, block.shared_kv, block.layer};
   const MixerOutput mixed =
       std::visit([&](const auto& mixer) { return mixer.forward(input); }, mixer_);
   if (recompute_.norms && !keeps_input(mixer_)) {
     forget_normed(pre_mixer_norm_, mixer_in, stream.value(), mixed.out_TD);
   }
   look("mixer output", mixed.out_TD, tokens);
-  stream.add(apply(post_mixer_norm_, mixed.out_TD));
+  stream.add(apply_norm(post_mixer_norm_, mixed.out_TD));
   const at::Tensor mlp_in = stream.normed(pre_mlp_norm_);
   look("mlp input", mlp_in, tokens);
   const at::Tensor mlp_out = run_mlp({mlp_in, block.sequences, routing_of(block)});
   look("mlp output", mlp_out, tokens);
   if (recompute_.norms) forget_normed(pre_mlp_norm_, mlp_in, stream.value(), mlp_out);
-  stream.add(apply(post_mlp_norm_, mlp_out));
+  stream.add(apply_norm(post_mlp_norm_, mlp_out));
+  if (per_layer_input_) {
+    const at::Tensor added = per_layer_input_->forward(stream.value(), block.per_layer_TP);
+    look("per-layer input", added, tokens);
+    stream.add(added);
+  }
   if (layer_scalar_.defined()) stream.scale(layer_scalar_);
 }
 

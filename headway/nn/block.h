@@ -8,11 +8,13 @@
 
 #include "headway/nn/attention.h"
 #include "headway/nn/gated_delta_net.h"
+#include "headway/nn/hybrid_mlp.h"
 #include "headway/nn/latent_attention.h"
 #include "headway/nn/mixer.h"
 #include "headway/nn/mlp.h"
 #include "headway/nn/moe.h"
 #include "headway/nn/norm.h"
+#include "headway/nn/per_layer_embedding.h"
 #include "headway/nn/realtime_checks.h"
 #include "headway/nn/recompute.h"
 #include "headway/spec/model_spec.h"
@@ -20,7 +22,7 @@
 namespace headway::nn {
 
 using Mixer = std::variant<Attention, GatedDeltaNet, LatentAttention>;
-using Mlp = std::variant<DenseMlp, Moe>;
+using Mlp = std::variant<DenseMlp, Moe, HybridMlp>;
 
 /// What a block needs besides the stream.
 struct BlockInput {
@@ -28,6 +30,8 @@ struct BlockInput {
   LayerState* state = nullptr;
   const ForwardContext* context = nullptr;
   int64_t layer = 0;
+  SharedKv* shared_kv = nullptr;
+  at::Tensor per_layer_TP{};  // the layer's part of the per-layer embedding, if it takes part
 };
 
 class Block {
@@ -36,8 +40,8 @@ class Block {
   Block(const spec::LayerSpec& spec, const ParameterScope& scope,
         std::shared_ptr<RotaryTable> rotary);
 
-  /// h += post(mixer(pre(h))); h += post(mlp(pre(h))); h *= layer_scalar. The last addition stays
-  /// pending in the stream.
+  /// h += post(mixer(pre(h))); h += post(mlp(pre(h))); h += per-layer input; h *= layer_scalar. The
+  /// last addition stays pending in the stream.
   void forward(ResidualStream& stream, const BlockInput& input) const;
 
   /// Parts of this layer that are forgotten until the backward pass; see nn/recompute.h.
@@ -64,6 +68,7 @@ class Block {
   std::optional<Norm> post_mlp_norm_;
   Mixer mixer_;
   Mlp mlp_;
+  std::optional<PerLayerInput> per_layer_input_;
   at::Tensor layer_scalar_;
   std::vector<at::Tensor> mlp_parameters_;
   RecomputePlan recompute_;

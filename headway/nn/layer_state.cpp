@@ -102,12 +102,16 @@ int64_t ModelState::bytes() const {
 namespace {
 
 LayerState copy_of(const KvCache& cache) { return cache; }
+LayerState copy_of(const NoState& state) { return state; }
 LayerState copy_of(const DeltaState& state) { return state.snapshot(); }
 LayerState copy_of(const PagedKv&) {
   throw InternalError("[model state] pages belong to many sequences, allowed the state of one");
 }
 
-LayerState empty_state(const spec::AttentionSpec& attention) { return KvCache(attention.window); }
+LayerState empty_state(const spec::AttentionSpec& attention) {
+  if (attention.kv_source) return NoState();
+  return KvCache(attention.window);
+}
 LayerState empty_state(const spec::GatedDeltaNetSpec& mixer) { return DeltaState(mixer); }
 LayerState empty_state(const spec::LatentAttentionSpec&) { return KvCache(); }
 

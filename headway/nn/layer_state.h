@@ -54,11 +54,16 @@ class KvCache {
   int64_t last_rows_ = 0;  // of the last append that are still held
 };
 
+/// Of a layer that reads what another keeps.
+struct NoState {
+  int64_t bytes() const { return 0; }
+};
+
 /// Closed set, like spec::MixerSpec: one alternative per way of keeping something. KvCache and
 /// DeltaState belong to one sequence; PagedKv is one layer's share of a context that serves many
 /// sequences in one forward and tells them apart by a step its owner rewrites
 /// (docs/architecture.md).
-using LayerState = std::variant<KvCache, PagedKv, DeltaState>;
+using LayerState = std::variant<KvCache, PagedKv, DeltaState, NoState>;
 
 /// Boundaries of `count` new tokens of the one sequence whose states have read `past`.
 ops::Sequences next_tokens(int64_t past, int64_t count);

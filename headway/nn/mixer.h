@@ -9,6 +9,7 @@
 
 #include "headway/nn/layer_state.h"
 #include "headway/nn/routing_record.h"
+#include "headway/nn/shared_kv.h"
 #include "headway/ops/attention.h"
 #include "headway/ops/sequences.h"
 
@@ -33,6 +34,7 @@ struct ForwardContext {
   std::optional<RandomStream> random;  // none = evaluation: nothing is dropped
   at::Tensor attention_mask;           // ops::AttentionOptions::mask, in every layer
   at::Tensor attention_bias;           // ops::AttentionOptions::bias, in every layer
+  at::Tensor image_spans_T;          // nn::image_spans; undefined = no images
   at::Tensor positions_3T;           // int64 time, height and width of every token (rope.sections)
   RoutingRecord* routing = nullptr;  // training: receives what routers and indexers leave behind
   KeyChoice* choice = nullptr;       // of this pass; the stack sets it
@@ -49,6 +51,7 @@ struct MixerInput {
   // counts all keys of a sequence, the cached ones too.
   LayerState* state = nullptr;
   const ForwardContext* context = nullptr;
+  SharedKv* shared_kv = nullptr;  // of the pass, where layers read each other's keys and values
   int64_t layer = 0;  // from 0, in the whole stack: keys random draws
 };
 

@@ -89,22 +89,38 @@ Router::Router(const spec::MoeSpec& spec, const ParameterScope& scope)
     : spec_(spec),
       options_(router_options(spec)),
       balance_(balance_options(spec)),
+      input_norm_(make_norm(spec.router.input_norm, scope, "input_norm")),
+      input_weight_(scope.take_optional("input_weight")),
+      expert_scale_(scope.take_optional("expert_scale")),
       weight_(scope.take("weight")),
       bias_(scope.take_optional("bias")),
       expert_bias_(scope.take_optional("expert_bias")) {}
 
+at::Tensor Router::logits(const at::Tensor& x_TD) const {
+  const at::ScalarType wide = x_TD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  at::Tensor u = apply_norm(input_norm_, x_TD).to(wide);
+  if (input_weight_.defined()) u = u * input_weight_.to(wide);
+  if (spec_.router.input_scale != 1.0) u = u * spec_.router.input_scale;
+  return ops::linear(u, weight_.to(wide), bias_.defined() ? bias_.to(wide) : bias_);
+}
+
 Router::Result Router::forward(const MlpInput& input, const at::Tensor& valid_T) const {
   const at::Tensor& x = input.x_TD;
-  const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   Result result;
-  result.logits_TE =
-      ops::linear(x.to(wide), weight_.to(wide), bias_.defined() ? bias_.to(wide) : bias_);
+  result.logits_TE = logits(x);
   // A record is what makes a pass one of training.
   const bool assigns = spec_.router.sinkhorn && input.routing != nullptr;
   const at::Tensor keys = assigns ? ops::sinkhorn_keys(result.logits_TE) : at::Tensor();
   const ops::Routing routing = ops::route(result.logits_TE, expert_bias_, options_, keys);
   result.weights_TK = routing.weights_TK;
   result.chosen_TK = result.taken_TK = routing.experts_TK;
+  if (expert_scale_.defined()) {
+    const at::Tensor scales =
+        expert_scale_.to(result.weights_TK.scalar_type())
+            .index_select(0, result.chosen_TK.flatten())
+            .view_as(result.weights_TK);
+    result.weights_TK = result.weights_TK * scales;
+  }
   if (spec_.capacity) {
     const int64_t capacity =
         ops::expert_capacity(x.size(0), spec_.top_k, spec_.num_experts, spec_.capacity->factor);
@@ -176,8 +192,9 @@ at::Tensor Moe::shared(const at::Tensor& x_TD) const {
   return ops::sigmoid_gate(y.unsqueeze(1), shared_gate_->forward(x_TD)).squeeze(1);
 }
 
-at::Tensor Moe::forward(const MlpInput& input) const {
-  const at::Tensor y = routed(input.x_TD, router_.forward(input));
+at::Tensor Moe::forward(const MlpInput& input, const at::Tensor& router_x_TD) const {
+  const MlpInput to_router{router_x_TD, input.sequences, input.routing};
+  const at::Tensor y = routed(input.x_TD, router_.forward(to_router));
   return shared_ ? y + shared(input.x_TD) : y;
 }
 

@@ -9,6 +9,7 @@
 
 #include "headway/nn/linear.h"
 #include "headway/nn/mlp.h"
+#include "headway/nn/norm.h"
 #include "headway/nn/parameters.h"
 #include "headway/ops/experts.h"
 #include "headway/ops/router.h"
@@ -28,16 +29,20 @@ class Router {
     at::Tensor chosen_TK;   // int64, what the tokens chose
     at::Tensor taken_TK;    // the same with -1 where a full expert dropped the token
   };
-  /// x [T,D]. With a record: adds losses and loads of the sequences. valid [T] or undefined:
-  /// tokens that count in losses and loads.
+  /// x [T,D], what the router reads. With a record: adds losses and loads of the sequences. valid
+  /// [T] or undefined: tokens that count in losses and loads.
   Result forward(const MlpInput& input, const at::Tensor& valid_T = {}) const;
 
  private:
+  at::Tensor logits(const at::Tensor& x_TD) const;
   void record(const Result& result, const MlpInput& input, const at::Tensor& valid_T) const;
 
   spec::MoeSpec spec_;
   ops::RouterOptions options_;
   ops::BalanceOptions balance_;
+  std::optional<Norm> input_norm_;
+  at::Tensor input_weight_;
+  at::Tensor expert_scale_;
   at::Tensor weight_;
   at::Tensor bias_;
   at::Tensor expert_bias_;
@@ -51,7 +56,9 @@ class Moe {
   Moe(const spec::MoeSpec& spec, const ParameterScope& scope);
 
   /// x [T,D] -> [T,D].
-  at::Tensor forward(const MlpInput& input) const;
+  at::Tensor forward(const MlpInput& input) const { return forward(input, input.x_TD); }
+  /// The same with a router that reads something else than the experts.
+  at::Tensor forward(const MlpInput& input, const at::Tensor& router_x_TD) const;
 
   const Router& router() const { return router_; }
 

@@ -62,6 +62,10 @@ std::optional<Norm> make_norm(const std::optional<spec::NormSpec>& spec,
   return Norm(*spec, scope.child(name));
 }
 
+at::Tensor apply_norm(const std::optional<Norm>& norm, const at::Tensor& x) {
+  return norm ? norm->forward(x) : x;
+}
+
 ResidualStream::ResidualStream(const std::vector<at::Tensor>& parts) : h_(parts.at(0)) {
   if (parts.size() > 1) pending_ = parts[1];
 }

@@ -36,6 +36,9 @@ class Norm {
 std::optional<Norm> make_norm(const std::optional<spec::NormSpec>& spec,
                               const ParameterScope& scope, const std::string& name);
 
+/// norm(x), or x itself without a norm.
+at::Tensor apply_norm(const std::optional<Norm>& norm, const at::Tensor& x);
+
 /// The hidden state between blocks. An addition waits until the next norm so that both are one pass
 /// over memory.
 class ResidualStream {

@@ -4,6 +4,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/scalar_tensor.h>
 
 #include "headway/base/error.h"
 
@@ -58,6 +59,11 @@ std::vector<spec::TensorSpec> checked_tensors(const spec::ModelSpec& spec,
 }
 
 }  // namespace
+
+double rounded_scale(double scale, spec::ScaleRounding rounding, at::ScalarType dtype) {
+  if (rounding == spec::ScaleRounding::kExact) return scale;
+  return at::scalar_tensor(scale, at::kDouble).to(at::kFloat).to(dtype).item<double>();
+}
 
 Parameters::Parameters(const spec::ModelSpec& spec, at::ScalarType dtype, at::Device device,
                        std::shared_ptr<const spec::AdapterSpec> adapter)

@@ -17,6 +17,10 @@
 
 namespace headway::nn {
 
+/// A factor as a model of `dtype` applies it: as it is, or rounded to float32, in which the
+/// reference keeps it, and then to the weights' dtype.
+double rounded_scale(double scale, spec::ScaleRounding rounding, at::ScalarType dtype);
+
 /// Whether the weight gradients of linears wait, and where they do: every Linear adds its queue.
 struct DelayedGradients {
   struct Waiting {

@@ -12,26 +12,24 @@
 #include "headway/base/error.h"
 #include "headway/ops/embedding.h"
 #include "headway/ops/linear.h"
+#include "headway/spec/kv_sharing.h"
 
 namespace headway::nn {
-namespace {
-
-double rounded_scale(const spec::EmbeddingSpec& embedding, at::ScalarType dtype) {
-  if (embedding.scale_rounding == spec::ScaleRounding::kExact) return embedding.scale;
-  return at::scalar_tensor(embedding.scale, at::kDouble).to(dtype).item<double>();
-}
-
-}  // namespace
 
 Transformer::Transformer(spec::ModelSpec spec, at::ScalarType dtype, at::Device device,
                          std::shared_ptr<const spec::AdapterSpec> adapter)
     : spec_(std::move(spec)),
       parameters_(spec_, dtype, device, std::move(adapter)),
-      embedding_scale_(rounded_scale(spec_.embedding, dtype)) {
+      embedding_scale_(rounded_scale(spec_.embedding.scale, spec_.embedding.scale_rounding, dtype)),
+      kv_readers_(spec::kv_reader_counts(spec_)) {
   const ParameterScope root(parameters_, "");
   if (!spec_.rope_per_layer)
     rotary_ = std::make_unique<SharedRotary>(spec_.rope_precision, dtype, device);
   embedding_ = root.take("embedding.weight");
+  if (spec_.per_layer_embedding) {
+    per_layer_.emplace(*spec_.per_layer_embedding, spec::per_layer_count(spec_),
+                       root.child("per_layer"));
+  }
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
     blocks_.emplace_back(spec_.layers[i], root.child("layers." + std::to_string(i)),
                          rotary_of(spec_.layers[i]));
@@ -69,6 +67,8 @@ at::Tensor Transformer::forward(const at::Tensor& ids_T, const ops::Sequences& s
                                 const ForwardOptions& options) {
   ops::check_sequences(sequences, ids_T.numel(), sequences.cu_k.back(), "Transformer");
   ResidualStream stream(embed(ids_T));
+  SharedKv shared_kv(kv_readers_);
+  const LayerInputs inputs{&shared_kv, per_layer_inputs(ids_T, stream.value())};
   if (checks_ != nullptr) {
     checks_->enter_layer(-1, "");
     checks_->tensor("embedding", stream.value(), {ids_T.numel(), spec_.hidden_size});
@@ -82,12 +82,13 @@ at::Tensor Transformer::forward(const at::Tensor& ids_T, const ops::Sequences& s
     const auto end = static_cast<size_t>(
         recompute_.chunk_end(static_cast<int64_t>(i), static_cast<int64_t>(blocks_.size())));
     if (whole_layers && end > i) {
-      recompute_layers(i, end, stream, {sequences, nullptr, &context});
+      recompute_layers({i, end}, stream, {sequences, nullptr, &context}, inputs);
       i = end;
       continue;
     }
     LayerState* state = options.state == nullptr ? nullptr : &options.state->layers[i];
-    blocks_[i].forward(stream, {sequences, state, &context, static_cast<int64_t>(i)});
+    blocks_[i].forward(stream, {sequences, state, &context, static_cast<int64_t>(i),
+                                inputs.shared_kv, inputs.per_layer[i]});
     if (options.hidden != nullptr) options.hidden->push_back(stream.value());
     ++i;
   }
@@ -104,41 +105,26 @@ at::Tensor Transformer::forward(const at::Tensor& ids_T, const ops::Sequences& s
   return last_TD;
 }
 
-void Transformer::recompute_layers(size_t first, size_t last, ResidualStream& stream,
-                                   const BlockInput& shared) const {
-  std::vector<at::Tensor> parameters;
-  for (size_t i = 0; i < parameters_.specs().size(); ++i) {
-    const int64_t layer = parameters_.specs()[i].layer;
-    const bool inside = layer >= static_cast<int64_t>(first) && layer < static_cast<int64_t>(last);
-    const at::Tensor& tensor = parameters_.tensors()[i];
-    if (inside && tensor.requires_grad()) parameters.push_back(tensor);
+std::vector<at::Tensor> Transformer::per_layer_inputs(const at::Tensor& ids_T,
+                                                      const at::Tensor& embedded_TD) const {
+  std::vector<at::Tensor> by_layer(blocks_.size());
+  if (!per_layer_) return by_layer;
+  const std::vector<at::Tensor> parts = per_layer_->forward(ids_T, embedded_TD);
+  size_t next = 0;
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    if (spec_.layers[i].per_layer_input) by_layer[i] = parts.at(next++);
   }
-  std::vector<at::Tensor> inputs = stream.parts();
-  const size_t parts = inputs.size();
-  ForwardContext kept = *shared.context;
-  // A bias that learns is an input of every chunk: its gradients of all layers add up outside.
-  if (kept.attention_bias.defined() && kept.attention_bias.requires_grad()) {
-    inputs.push_back(std::exchange(kept.attention_bias, at::Tensor()));
-  }
-  const Block* blocks = blocks_.data();  // stays where it is when this object moves
-  const TensorBody body = [blocks, first, last, parts, kept,
-                           sequences = shared.sequences](const std::vector<at::Tensor>& in) {
-    ForwardContext context = kept;
-    if (in.size() > parts) context.attention_bias = in[parts];
-    const auto count = static_cast<std::ptrdiff_t>(parts);
-    ResidualStream inner(std::vector<at::Tensor>(in.begin(), in.begin() + count));
-    for (size_t i = first; i < last; ++i) {
-      blocks[i].forward(inner, {sequences, nullptr, &context, static_cast<int64_t>(i)});
-    }
-    return inner.parts();
-  };
-  stream = ResidualStream(recompute(body, inputs, parameters));
+  return by_layer;
+}
+
+void Transformer::set_row_sparse_gradients(bool on) {
+  if (per_layer_) per_layer_->set_row_sparse(on);
 }
 
 void Transformer::set_recompute(const RecomputePlan& plan) {
   const auto whole = plan.chunk_layers > 0 ? static_cast<size_t>(plan.first_layers) : 0;
   for (size_t i = 0; i < std::min(whole, blocks_.size()); ++i) {
-    if (std::holds_alternative<Moe>(blocks_[i].mlp())) {
+    if (spec::moe_of(spec_.layers[i]) != nullptr) {
       throw UnsupportedError("[train] recompute = full: layer " + std::to_string(i) +
                              " is a mixture of experts, whose routers count and lose once a "
                              "pass; allowed selective");

@@ -10,6 +10,7 @@
 #include "headway/nn/block.h"
 #include "headway/nn/mtp.h"
 #include "headway/nn/parameters.h"
+#include "headway/nn/per_layer_embedding.h"
 #include "headway/ops/linear_cross_entropy.h"
 #include "headway/ops/sequences.h"
 #include "headway/spec/model_spec.h"
@@ -60,6 +61,10 @@ class Transformer {
   /// layers are those of the stack, parts of layers also those of multi-token prediction.
   void set_recompute(const RecomputePlan& plan);
 
+  /// Whether the gradient of the per-layer table holds only the rows of the tokens, as a sparse
+  /// tensor; dense otherwise.
+  void set_row_sparse_gradients(bool on);
+
   /// Whether backward passes leave the weight gradients of projections (not of embedding and head)
   /// waiting for backward_dw(), one set a micro-batch.
   void set_delay_wgrad(bool on);
@@ -86,9 +91,20 @@ class Transformer {
   const SharedRotary* rotary() const { return rotary_.get(); }
 
  private:
+  /// What single layers take besides the stream.
+  struct LayerInputs {
+    SharedKv* shared_kv;
+    std::vector<at::Tensor> per_layer;  // [T,P] for every layer that takes part
+  };
+  struct Range {
+    size_t first;
+    size_t last;
+  };
   std::shared_ptr<RotaryTable> rotary_of(const spec::LayerSpec& layer) const;
-  void recompute_layers(size_t first, size_t last, ResidualStream& stream,
-                        const BlockInput& shared) const;
+  std::vector<at::Tensor> per_layer_inputs(const at::Tensor& ids_T,
+                                           const at::Tensor& embedded_TD) const;
+  void recompute_layers(Range layers, ResidualStream& stream, const BlockInput& shared,
+                        const LayerInputs& given) const;
 
   spec::ModelSpec spec_;
   Parameters parameters_;
@@ -99,6 +115,8 @@ class Transformer {
   at::Tensor head_;
   std::optional<Mtp> mtp_;
   double embedding_scale_;
+  std::optional<PerLayerEmbedding> per_layer_;
+  std::vector<int64_t> kv_readers_;
   RecomputePlan recompute_;
   RealtimeChecks* checks_ = nullptr;
 };

@@ -1,6 +1,7 @@
 // Argument checks, kernel table and autograd node of the embedding. Not for: arithmetic.
 #include "headway/ops/embedding.h"
 
+#include <ATen/Functions.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "headway/ops/internal/arguments.h"
@@ -66,6 +67,12 @@ void check_arguments(const at::Tensor& ids, const at::Tensor& table, int64_t pad
   check_ids(ids, table.size(0));
 }
 
+at::Tensor run_forward(const at::Tensor& ids, const at::Tensor& table, double scale,
+                       int64_t padding_id) {
+  const EmbeddingArguments arguments{ids, table.size(0), scale, padding_id, table.device()};
+  return select_kernel(kOp, kKernels, arguments).run.forward(arguments, table);
+}
+
 class EmbeddingFunction : public torch::autograd::Function<EmbeddingFunction> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& ids,
@@ -74,8 +81,7 @@ class EmbeddingFunction : public torch::autograd::Function<EmbeddingFunction> {
     context->saved_data["rows"] = table.size(0);
     context->saved_data["scale"] = scale;
     context->saved_data["padding_id"] = padding_id;
-    const EmbeddingArguments arguments{ids, table.size(0), scale, padding_id, table.device()};
-    return select_kernel(kOp, kKernels, arguments).run.forward(arguments, table);
+    return run_forward(ids, table, scale, padding_id);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -89,6 +95,40 @@ class EmbeddingFunction : public torch::autograd::Function<EmbeddingFunction> {
   }
 };
 
+class RowSparseEmbeddingFunction : public torch::autograd::Function<RowSparseEmbeddingFunction> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& ids,
+                            const at::Tensor& table, double scale, int64_t padding_id) {
+    context->save_for_backward({ids});
+    context->saved_data["rows"] = table.size(0);
+    context->saved_data["scale"] = scale;
+    context->saved_data["padding_id"] = padding_id;
+    return run_forward(ids, table, scale, padding_id);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& grads) {
+    auto& data = context->saved_data;
+    at::Tensor ids = context->get_saved_variables()[0];
+    at::Tensor d_out = grads[0];
+    if (const int64_t padding = data["padding_id"].toInt(); padding >= 0) {
+      const at::Tensor kept = ids.ne(padding).nonzero().flatten();
+      ids = ids.index_select(0, kept);
+      d_out = d_out.index_select(0, kept);
+    }
+    // The dense backward on a table of the named rows alone: same sums, in token order.
+    const auto [rows, places] = at::_unique(ids, /*sorted=*/true, /*return_inverse=*/true);
+    const EmbeddingArguments arguments{places, rows.size(0), data["scale"].toDouble(), -1,
+                                       d_out.device()};
+    const at::Tensor values =
+        select_kernel(kOp, kKernels, arguments).run.backward(arguments, d_out);
+    const at::Tensor gradient = at::_sparse_coo_tensor_unsafe(
+        rows.unsqueeze(0), values, {data["rows"].toInt(), d_out.size(1)},
+        values.options().layout(at::kSparse), /*is_coalesced=*/true);
+    return {at::Tensor(), gradient, at::Tensor(), at::Tensor()};
+  }
+};
+
 }  // namespace
 
 at::Tensor embedding(const at::Tensor& ids_T, const at::Tensor& table_VD, double scale,
@@ -97,8 +137,16 @@ at::Tensor embedding(const at::Tensor& ids_T, const at::Tensor& table_VD, double
   if (internal::records_gradient(table_VD)) {
     return EmbeddingFunction::apply(ids_T, table_VD, scale, padding_id);
   }
-  const EmbeddingArguments arguments{ids_T, table_VD.size(0), scale, padding_id, table_VD.device()};
-  return select_kernel(kOp, kKernels, arguments).run.forward(arguments, table_VD);
+  return run_forward(ids_T, table_VD, scale, padding_id);
+}
+
+at::Tensor row_sparse_embedding(const at::Tensor& ids_T, const at::Tensor& table_VD, double scale,
+                                int64_t padding_id) {
+  check_arguments(ids_T, table_VD, padding_id);
+  if (internal::records_gradient(table_VD)) {
+    return RowSparseEmbeddingFunction::apply(ids_T, table_VD, scale, padding_id);
+  }
+  return run_forward(ids_T, table_VD, scale, padding_id);
 }
 
 }  // namespace headway::ops

@@ -1,5 +1,5 @@
 // Token embedding lookup with scale.
-// Not for: positions or per-layer embeddings.
+// Not for: positions.
 #pragma once
 
 #include <cstdint>
@@ -16,5 +16,10 @@ namespace headway::ops {
 /// Errors: ShapeError naming the first id outside [0,V). Test: tests/kernels/embedding_test.cpp
 at::Tensor embedding(const at::Tensor& ids_T, const at::Tensor& table_VD, double scale = 1.0,
                      int64_t padding_id = -1);
+
+/// The same values and gradient, but the table's gradient is a sparse tensor of the rows that
+/// tokens name (ascending, each once): memory and time of backward do not depend on V.
+at::Tensor row_sparse_embedding(const at::Tensor& ids_T, const at::Tensor& table_VD,
+                                double scale = 1.0, int64_t padding_id = -1);
 
 }  // namespace headway::ops

@@ -8,9 +8,9 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/core/LegacyTypeDispatch.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "headway/ops/internal/alias.h"
 #include "headway/ops/internal/arguments.h"
 #include "headway/ops/internal/linear_kernel.h"
 #include "headway/ops/kernel_table.h"
@@ -110,11 +110,8 @@ std::vector<at::Tensor> alias_columns(const at::Tensor& x, const std::vector<int
   std::vector<at::Tensor> runs;
   runs.reserve(widths.size());
   int64_t begin = 0;
-  at::AutoDispatchBelowADInplaceOrView no_view_record;
   for (const int64_t width : widths) {
-    runs.push_back(x.narrow(1, begin, width));
-    torch::autograd::impl::set_version_counter(runs.back(),
-                                               torch::autograd::impl::version_counter(x));
+    runs.push_back(internal::alias_run(x, 1, begin, width));
     begin += width;
   }
   return runs;

@@ -42,6 +42,7 @@ void add_mixer(const AttentionSpec& attention, const CostOptions& options, Cost&
   const int64_t seen = options.context + 1;
   cost.decode_attention_flops =
       per_key * static_cast<double>(std::min(seen, attention.window.value_or(seen)));
+  if (attention.kv_source) return;  // its keys and values are another layer's
   const int64_t token_bytes =
       multiply(multiply(attention.num_kv_heads, add(attention.head_dim, attention.v_head_dim)),
                options.element_bytes);
@@ -168,8 +169,9 @@ ModelCost cost(const ModelSpec& spec, const CostOptions& given) {
   for (TensorSpec& tensor : tensors(spec)) {
     if (tensor.layer < 0) outer.push_back(std::move(tensor));
   }
-  result.embedding = count(outside(outer, {"embedding."}));
-  result.embedding.matmul_flops = 0;
+  result.embedding = count(outside(outer, {"embedding.", "per_layer.table."}));
+  result.embedding.matmul_flops = 0;  // look-ups
+  result.embedding += count(outside(outer, {"per_layer.projection.", "per_layer.norm."}));
   result.head = count(outside(outer, {"final_norm.", "head."}));
   result.head.matmul_flops =
       2.0 * static_cast<double>(spec.hidden_size) * static_cast<double>(spec.embedding.vocab_size);

@@ -37,7 +37,7 @@ struct Cost {
 
 struct ModelCost {
   int64_t context = 0;  // that was counted with
-  Cost embedding;       // look-up: no FLOPs
+  Cost embedding;       // look-ups: no FLOPs but those of the per-layer embedding's projection
   std::vector<Cost> layers;
   Cost head;   // final norm and logits; a tied head owns no parameters
   /// Depths of multi-token prediction, each with its logits; weights count at the first that has
@@ -54,7 +54,8 @@ double mean_visible(int64_t context, const std::optional<int64_t>& window);
 /// Cost of every part. Parameters are those of tensors(spec), so they agree with the built model.
 ///   matmul_flops    = 2 · Σ weights of projections (+ 2·V·D for the head, tied or not)
 ///   attention_flops = 2 · H · (K + V) · mean_visible
-///   state           = G · (K + V) · element_bytes a token, or times min(window, context) once
+///   state           = G · (K + V) · element_bytes a token, or times min(window, context) once;
+///                     none where keys and values are read from another layer
 /// Errors: ConfigError when a count does not fit 64 bits or the context is beyond 2^40.
 /// Source: Kaplan et al. 2020, table 1, with windows. Test: tests/unit/spec/cost_test.cpp
 ModelCost cost(const ModelSpec& spec, const CostOptions& options = {});

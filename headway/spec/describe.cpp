@@ -104,6 +104,10 @@ std::string model_lines(const ModelSpec& spec, const ModelCost& costs) {
   std::vector<std::string> extras;
   if (spec.embedding.scale != 1.0)
     extras.push_back("embedding scale " + format_double(spec.embedding.scale));
+  if (spec.per_layer_embedding) {
+    extras.push_back(fmt::format("per-layer embedding {} x {}", per_layer_count(spec),
+                                 spec.per_layer_embedding->size));
+  }
   if (spec.head.softcap) extras.push_back("logit soft cap " + format_double(*spec.head.softcap));
   if (spec.rope_per_layer) extras.push_back("rotary base per layer");
   if (spec.mtp) extras.push_back(fmt::format("{} tokens ahead (mtp)", spec.mtp->depths()));

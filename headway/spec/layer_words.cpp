@@ -31,12 +31,19 @@ std::string mixer_words(const AttentionSpec& attention) {
   if (attention.q_norm || attention.k_norm) {
     text += attention.qk_norm_across_heads ? " qk-norm:all-heads" : " qk-norm";
   }
+  if (attention.v_norm) text += " v-norm";
+  if (attention.shared_key_value) text += " k=v";
+  if (attention.bidirectional_spans) text += " spans";
   if (attention.logit_softcap) text += " cap " + format_double(*attention.logit_softcap);
   if (attention.sinks != SinkKind::kNone)
     text += fmt::format(" sinks:{}", enum_name(attention.sinks));
   if (attention.dropout > 0) text += " dropout " + format_double(attention.dropout);
   if (attention.qkv_bias || attention.output_bias) text += " bias";
   return text;
+}
+
+std::string kv_source_words(const AttentionSpec& attention) {
+  return attention.kv_source ? "of " + std::to_string(*attention.kv_source) : "own";
 }
 
 void add_mixer(const AttentionSpec& attention, LayerWords& words) {
@@ -53,7 +60,7 @@ void add_mixer(const AttentionSpec& attention, LayerWords& words) {
   }
   words.rope = rope_words(attention.rope);
   words.gate = enum_name(attention.gate.kind);
-  words.kv_source = "own";
+  words.kv_source = kv_source_words(attention);
 }
 
 void add_mixer(const GatedDeltaNetSpec& mixer, LayerWords& words) {
@@ -122,6 +129,8 @@ std::string mlp_words(const MoeSpec& moe) {
   if (router.num_groups > 1) {
     text += fmt::format(" groups {}:{}", router.kept_groups, router.num_groups);
   }
+  if (router.input_norm || router.input_weight || router.input_scale != 1.0) text += " own-input";
+  if (router.expert_scale) text += " expert-scale";
   if (router.sinkhorn) text += " sinkhorn";
   if (router.expert_bias) text += " balance-bias";
   for (const auto& loss : router.losses) text += fmt::format(" {}-loss", enum_name(loss.kind));
@@ -141,6 +150,10 @@ std::string mlp_words(const MoeSpec& moe) {
   return text;
 }
 
+std::string mlp_words(const HybridMlpSpec& hybrid) {
+  return mlp_words(hybrid.dense) + " || " + mlp_words(hybrid.routed);
+}
+
 std::string norm_words(const LayerSpec& layer) {
   const bool before = layer.pre_mixer_norm || layer.pre_mlp_norm;
   const bool after = layer.post_mixer_norm || layer.post_mlp_norm;
@@ -150,6 +163,7 @@ std::string norm_words(const LayerSpec& layer) {
     text += fmt::format(" {}", enum_name(norm->kind));
     if (norm->weight != NormWeight::kPlain) text += fmt::format(" {}", enum_name(norm->weight));
   }
+  if (layer.per_layer_input) text += " per-layer-input";
   if (layer.layer_scalar) text += " scalar";
   return text;
 }
@@ -169,7 +183,7 @@ Json mixer_json(const LatentAttentionSpec& mixer) {
 Json mixer_json(const AttentionSpec& attention) {
   Json row = write_fields(attention);
   row["gate"] = enum_name(attention.gate.kind);
-  row["kv_source"] = "own";
+  if (!attention.kv_source) row["kv_source"] = "own";
   return row;
 }
 
@@ -191,6 +205,7 @@ Json layer_json(const LayerSpec& layer) {
   std::visit([&](const auto& held) { mlp.update(write_fields(held)); }, layer.mlp);
   row["mlp"] = std::move(mlp);
   row["norms"] = norm_words(layer);
+  row["per_layer_input"] = layer.per_layer_input.has_value();
   row["layer_scalar"] = layer.layer_scalar;
   return row;
 }

@@ -16,8 +16,8 @@ struct LayerWords {
   std::string window;     // 128 | all
   std::string rope;       // 5e+06 x0.5, 1e+06 yarn x4 | none
   std::string gate;       // head_wise | none
-  std::string kv_source;  // own
-  std::string mlp;        // 512 silu gated
+  std::string kv_source;  // own, or the layer: of 13
+  std::string mlp;        // 512 silu gated; both branches of a hybrid: … || …
   std::string norms;      // pre rms
 };
 

@@ -17,6 +17,7 @@
 #include "headway/config/model_parts.h"
 #include "headway/config/moe_config.h"
 #include "headway/config/mtp_config.h"
+#include "headway/spec/per_layer_embedding.h"
 
 namespace headway::spec {
 
@@ -66,6 +67,10 @@ struct AttentionSpec {
   double dropout = 0.0;  // of probabilities, in training
   std::optional<NormSpec> q_norm;
   std::optional<NormSpec> k_norm;
+  std::optional<NormSpec> v_norm;     // of each value head; values are never rotated
+  bool shared_key_value = false;      // values are the key projection, before its norm and rotation
+  std::optional<int64_t> kv_source;   // earlier layer whose keys and values this one reads
+  bool bidirectional_spans = false;   // tokens of one image see each other, later ones too
   bool qk_norm_across_heads = false;  // one norm over all heads' channels instead of one a head
   GateSpec gate;
   bool qkv_bias = false;
@@ -74,14 +79,26 @@ struct AttentionSpec {
   bool operator==(const AttentionSpec&) const = default;
 };
 
+/// Two branches on one input x, added up; the router reads x itself:
+///   y = dense_post(dense(dense_pre(x))) + routed_post(Σ_j w_j(x)·expert_j(routed_pre(x)))
+struct HybridMlpSpec {
+  DenseMlpSpec dense;
+  MoeSpec routed;
+  std::optional<NormSpec> dense_pre_norm;
+  std::optional<NormSpec> dense_post_norm;
+  std::optional<NormSpec> routed_pre_norm;
+  std::optional<NormSpec> routed_post_norm;
+  bool operator==(const HybridMlpSpec&) const = default;
+};
+
 /// Closed sets: adding a mixer or MLP kind makes every incomplete std::visit fail to compile.
 using MixerSpec = std::variant<AttentionSpec, GatedDeltaNetSpec, LatentAttentionSpec>;
-using MlpSpec = std::variant<DenseMlpSpec, MoeSpec>;
+using MlpSpec = std::variant<DenseMlpSpec, MoeSpec, HybridMlpSpec>;
 
 /// One decoder block, in order:
 ///   a = mixer(pre_mixer_norm(h));  h += post_mixer_norm(a)
 ///   m = mlp(pre_mlp_norm(h));      h += post_mlp_norm(m)
-///   h *= layer_scalar (if any). An absent norm is the identity.
+///   h += per-layer input (if any);  h *= layer_scalar (if any). An absent norm is the identity.
 struct LayerSpec {
   std::string block;  // name in the config: "global", "full_attention", …
   MixerSpec mixer;
@@ -90,6 +107,7 @@ struct LayerSpec {
   std::optional<NormSpec> post_mixer_norm;
   std::optional<NormSpec> pre_mlp_norm;
   std::optional<NormSpec> post_mlp_norm;
+  std::optional<PerLayerInputSpec> per_layer_input;
   bool layer_scalar = false;  // a stored scalar [1], not trained by default
   bool operator==(const LayerSpec&) const = default;
 };
@@ -139,6 +157,7 @@ struct ModelSpec {
   int64_t hidden_size = 0;  // D
   int64_t max_positions = 0;
   EmbeddingSpec embedding;
+  std::optional<PerLayerEmbeddingSpec> per_layer_embedding;
   std::vector<LayerSpec> layers;
   HeadSpec head;
   std::optional<MtpSpec> mtp;
@@ -178,7 +197,7 @@ struct CachedRows {
 /// Nothing for a mixer that keeps something else.
 std::optional<CachedRows> cached_rows(const LayerSpec& layer);
 
-/// The mixture of experts of a layer, or null when its MLP is dense.
+/// The mixture of experts of a layer, the routed branch of a hybrid included, or null.
 const MoeSpec* moe_of(const LayerSpec& layer);
 
 /// Blocks of a model by number: the stack, then one for each set of weights of multi-token
@@ -187,6 +206,12 @@ int64_t num_blocks(const ModelSpec& spec);
 const LayerSpec& block_at(const ModelSpec& spec, int64_t index);
 /// Prefix of its parameters: "layers.3.", "mtp.layers.0.block.".
 std::string block_scope(const ModelSpec& spec, int64_t index);
+
+/// The dense MLP of a layer, the dense branch of a hybrid included, or null.
+const DenseMlpSpec* dense_of(const LayerSpec& layer);
+
+/// Layers that take part in the per-layer embedding.
+int64_t per_layer_count(const ModelSpec& spec);
 
 /// Shared experts of a mixture as the dense MLP they are; nothing without them.
 std::optional<DenseMlpSpec> shared_mlp(const MoeSpec& moe);

@@ -15,7 +15,7 @@ struct VariantNames<spec::MixerSpec> {
 };
 template <>
 struct VariantNames<spec::MlpSpec> {
-  static constexpr std::array<std::string_view, 2> kNames = {"dense", "moe"};
+  static constexpr std::array<std::string_view, 3> kNames = {"dense", "moe", "hybrid"};
 };
 
 template <>
@@ -39,11 +39,56 @@ struct FieldsOf<spec::AttentionSpec> {
     v.field("dropout", &A::dropout, "of probabilities, in training", from_below(0, 1));
     v.field("q_norm", &A::q_norm, "norm of each query head");
     v.field("k_norm", &A::k_norm, "norm of each key head");
+    v.field("v_norm", &A::v_norm, "norm of each value head");
+    v.field("shared_key_value", &A::shared_key_value, "values are the key projection");
+    v.field("kv_source", &A::kv_source, "layer whose keys and values are read",
+            between(0, config::kMaxLayers));
+    v.field("bidirectional_spans", &A::bidirectional_spans, "tokens of one image see each other");
     v.field("qk_norm_across_heads", &A::qk_norm_across_heads, "q/k norms over all heads at once");
     v.field("gate", &A::gate, "output gate");
     v.field("qkv_bias", &A::qkv_bias, "biases of q, k, v");
     v.field("gate_bias", &A::gate_bias, "bias of the gate rows");
     v.field("output_bias", &A::output_bias, "bias of the output projection");
+  }
+};
+
+template <>
+struct FieldsOf<spec::HybridMlpSpec> {
+  template <class V>
+  static void visit(V& v) {
+    using H = spec::HybridMlpSpec;
+    v.field("dense", &H::dense, "the dense branch", Rule().required());
+    v.field("routed", &H::routed, "the mixture of experts beside it", Rule().required());
+    v.field("dense_pre_norm", &H::dense_pre_norm, "before the dense branch");
+    v.field("dense_post_norm", &H::dense_post_norm, "after the dense branch");
+    v.field("routed_pre_norm", &H::routed_pre_norm, "before the experts");
+    v.field("routed_post_norm", &H::routed_post_norm, "after the experts");
+  }
+};
+
+template <>
+struct FieldsOf<spec::PerLayerEmbeddingSpec> {
+  template <class V>
+  static void visit(V& v) {
+    using P = spec::PerLayerEmbeddingSpec;
+    v.field("vocab_size", &P::vocab_size, "rows", between(1, config::kMaxVocab).required());
+    v.field("size", &P::size, "channels for a layer", between(1, config::kMaxWidth).required());
+    v.field("scale", &P::scale, "multiplies the rows", above(0));
+    v.field("scale_rounding", &P::scale_rounding, "exact, or in the weights' dtype");
+    v.field("context_scale", &P::context_scale, "multiplies the projection", above(0));
+    v.field("mix_scale", &P::mix_scale, "multiplies the sum of both", above(0));
+    v.field("norm", &P::norm, "of the projection");
+    v.field("padding_id", &P::padding_id, "row without gradient", at_least(0));
+  }
+};
+
+template <>
+struct FieldsOf<spec::PerLayerInputSpec> {
+  template <class V>
+  static void visit(V& v) {
+    using P = spec::PerLayerInputSpec;
+    v.field("activation", &P::activation, "of the gate");
+    v.field("norm", &P::norm, "after the output projection");
   }
 };
 
@@ -59,6 +104,7 @@ struct FieldsOf<spec::LayerSpec> {
     v.field("post_mixer_norm", &L::post_mixer_norm, "after the mixer");
     v.field("pre_mlp_norm", &L::pre_mlp_norm, "before the MLP");
     v.field("post_mlp_norm", &L::post_mlp_norm, "after the MLP");
+    v.field("per_layer_input", &L::per_layer_input, "gated channels of the per-layer embedding");
     v.field("layer_scalar", &L::layer_scalar, "stored scalar on the output");
   }
 };
@@ -112,6 +158,7 @@ struct FieldsOf<spec::ModelSpec> {
     v.field("max_positions", &M::max_positions, "longest context; 0 = not stated",
             between(0, config::kMaxTokens));
     v.field("embedding", &M::embedding, "input", Rule().required());
+    v.field("per_layer_embedding", &M::per_layer_embedding, "a second input of every layer");
     v.field("layers", &M::layers, "the stack", Rule().required().not_empty());
     v.field("head", &M::head, "output");
     v.field("mtp", &M::mtp, "multi-token prediction");

@@ -46,11 +46,15 @@ void collect_mixer(Collector& out, const ModelSpec& spec, const AttentionSpec& a
   const double std = spec.init.std;
   const GateRows gate = gate_rows(attention, std);
   std::vector<Collector::Rows> parts = {{"q", rows_of(attention.num_heads, attention.head_dim),
-                                         "self_attn.q_proj", normal(std), attention.qkv_bias},
-                                        {"k", rows_of(attention.num_kv_heads, attention.head_dim),
-                                         "self_attn.k_proj", normal(std), attention.qkv_bias},
-                                        {"v", rows_of(attention.num_kv_heads, attention.v_head_dim),
-                                         "self_attn.v_proj", normal(std), attention.qkv_bias}};
+                                         "self_attn.q_proj", normal(std), attention.qkv_bias}};
+  if (!attention.kv_source) {
+    parts.push_back({"k", rows_of(attention.num_kv_heads, attention.head_dim), "self_attn.k_proj",
+                     normal(std), attention.qkv_bias});
+  }
+  if (!attention.kv_source && !attention.shared_key_value) {
+    parts.push_back({"v", rows_of(attention.num_kv_heads, attention.v_head_dim), "self_attn.v_proj",
+                     normal(std), attention.qkv_bias});
+  }
   if (gate.rows > 0) {
     parts.push_back(
         {"gate", gate.rows, "self_attn.g_proj", gate.weight, attention.gate_bias, gate.bias});
@@ -61,6 +65,7 @@ void collect_mixer(Collector& out, const ModelSpec& spec, const AttentionSpec& a
            rows_of(across ? attention.num_heads : 1, attention.head_dim), "self_attn.q_norm");
   out.norm(attention.k_norm, "mixer.k_norm",
            rows_of(across ? attention.num_kv_heads : 1, attention.head_dim), "self_attn.k_norm");
+  out.norm(attention.v_norm, "mixer.v_norm", attention.v_head_dim, "self_attn.v_norm");
   if (attention.sinks == SinkKind::kLearnable) {
     out.vector("mixer.sinks", attention.num_heads, "self_attn.sinks", normal(std),
                ShardAxis::kRows);
@@ -169,18 +174,34 @@ void collect_mlp(Collector& out, const ModelSpec& spec, const DenseMlpSpec& mlp,
       ShardAxis::kColumns);
 }
 
-void collect_mlp(Collector& out, const ModelSpec& spec, const MoeSpec& moe) {
+void collect_router(Collector& out, const ModelSpec& spec, const MoeSpec& moe,
+                    const std::string& module) {
+  const RouterSpec& router = moe.router;
+  out.norm(router.input_norm, module + ".input_norm", spec.hidden_size, "mlp.gate.input_norm");
+  out.projection(module, spec.hidden_size,
+                 {{"weight", moe.num_experts, "mlp.gate", normal(spec.init.std), router.bias}},
+                 ShardAxis::kNone);
+  out.not_a_projection(module + ".weight");
+  if (router.input_weight) {
+    out.vector(module + ".input_weight", spec.hidden_size, "mlp.gate.input_weight",
+               {InitKind::kOnes});
+  }
+  if (router.expert_scale) {
+    out.vector(module + ".expert_scale", moe.num_experts, "mlp.gate.expert_scale",
+               {InitKind::kOnes});
+  }
+  if (router.expert_bias) {
+    out.wide_vector(module + ".expert_bias", moe.num_experts, "mlp.gate.e_score_correction_bias");
+  }
+}
+
+void collect_mlp(Collector& out, const ModelSpec& spec, const MoeSpec& moe,
+                 const std::string& module = "mlp") {
   const InitRule init = normal(spec.init.std), residual = normal(residual_std(spec));
   const int64_t width = moe.latent_size.value_or(spec.hidden_size);
-  out.projection("mlp.router", spec.hidden_size,
-                 {{"weight", moe.num_experts, "mlp.gate", init, moe.router.bias}},
-                 ShardAxis::kNone);
-  out.not_a_projection("mlp.router.weight");
-  if (moe.router.expert_bias) {
-    out.wide_vector("mlp.router.expert_bias", moe.num_experts, "mlp.gate.e_score_correction_bias");
-  }
+  collect_router(out, spec, moe, module + ".router");
   if (moe.latent_size) {
-    out.projection("mlp.latent_down", spec.hidden_size,
+    out.projection(module + ".latent_down", spec.hidden_size,
                    {{"weight", width, "mlp.latent_down_proj", init, false}}, ShardAxis::kNone);
   }
   std::vector<Collector::Rows> parts;
@@ -188,22 +209,64 @@ void collect_mlp(Collector& out, const ModelSpec& spec, const MoeSpec& moe) {
     parts.push_back({"gate", moe.intermediate_size, "mlp.experts.{e}.gate_proj", init, moe.bias});
   }
   parts.push_back({"up", moe.intermediate_size, "mlp.experts.{e}.up_proj", init, moe.bias});
-  out.experts("mlp.experts.up", width, parts, moe.num_experts, moe.top_k);
-  out.experts("mlp.experts.down", moe.intermediate_size,
+  out.experts(module + ".experts.up", width, parts, moe.num_experts, moe.top_k);
+  out.experts(module + ".experts.down", moe.intermediate_size,
               {{"", width, "mlp.experts.{e}.down_proj", residual, moe.bias}}, moe.num_experts,
               moe.top_k);
   if (moe.latent_size) {
-    out.projection("mlp.latent_up", width,
+    out.projection(module + ".latent_up", width,
                    {{"weight", spec.hidden_size, "mlp.latent_up_proj", residual, false}},
                    ShardAxis::kNone);
   }
   const auto shared = shared_mlp(moe);
   if (!shared) return;
-  collect_mlp(out, spec, *shared, "mlp.shared", "mlp.shared_expert");
+  collect_mlp(out, spec, *shared, module + ".shared", "mlp.shared_expert");
   if (moe.shared->gate) {
-    out.projection("mlp.shared.gate", spec.hidden_size,
+    out.projection(module + ".shared.gate", spec.hidden_size,
                    {{"weight", 1, "mlp.shared_expert_gate", init, false}}, ShardAxis::kNone);
   }
+}
+
+void collect_mlp(Collector& out, const ModelSpec& spec, const HybridMlpSpec& hybrid) {
+  const auto norm = [&](const std::optional<NormSpec>& held, const char* name, const char* disk) {
+    out.norm(held, std::string("mlp.") + name, spec.hidden_size, disk);
+  };
+  norm(hybrid.dense_pre_norm, "dense_pre_norm", "pre_feedforward_layernorm_1");
+  collect_mlp(out, spec, hybrid.dense, "mlp.dense", "mlp");
+  norm(hybrid.dense_post_norm, "dense_post_norm", "post_feedforward_layernorm_1");
+  norm(hybrid.routed_pre_norm, "routed_pre_norm", "pre_feedforward_layernorm_2");
+  collect_mlp(out, spec, hybrid.routed, "mlp.routed");
+  norm(hybrid.routed_post_norm, "routed_post_norm", "post_feedforward_layernorm_2");
+}
+
+/// The gate, the way back and the norm of a layer's channels of the per-layer embedding.
+void collect_per_layer_input(Collector& out, const ModelSpec& spec, const LayerSpec& layer) {
+  if (!layer.per_layer_input || !spec.per_layer_embedding) return;
+  const int64_t size = spec.per_layer_embedding->size;
+  out.projection("per_layer.gate", spec.hidden_size,
+                 {{"weight", size, "per_layer_input_gate", normal(spec.init.std), false}},
+                 ShardAxis::kNone);
+  out.projection(
+      "per_layer.out", size,
+      {{"weight", spec.hidden_size, "per_layer_projection", normal(residual_std(spec)), false}},
+      ShardAxis::kNone);
+  out.norm(layer.per_layer_input->norm, "per_layer.norm", spec.hidden_size,
+           "post_per_layer_input_norm");
+}
+
+/// The table, its companion projection and their norm.
+void collect_per_layer_embedding(Collector& out, const ModelSpec& spec) {
+  if (!spec.per_layer_embedding) return;
+  const PerLayerEmbeddingSpec& held = *spec.per_layer_embedding;
+  const int64_t columns = rows_of(per_layer_count(spec), held.size);
+  out.table("per_layer.table.weight", held.vocab_size, columns,
+            "model.embed_tokens_per_layer.weight", spec.init.std, false);
+  out.mark_row_sparse();
+  out.projection(
+      "per_layer.projection", spec.hidden_size,
+      {{"weight", columns, "model.per_layer_model_projection", normal(spec.init.std), false}},
+      ShardAxis::kNone);
+  out.norm(held.norm, "per_layer.norm", held.size, "model.per_layer_projection_norm");
 }
 
 /// Disk names of the four norms: plain pre-norm blocks use Llama's two names, sandwich blocks
@@ -232,6 +295,7 @@ void collect_layer(std::vector<TensorSpec>& out, const ModelSpec& spec, int64_t 
   std::visit([&](const auto& mlp) { collect_mlp(collector, spec, mlp); }, layer.mlp);
   collector.norm(layer.post_mlp_norm, "post_mlp_norm", spec.hidden_size,
                  "post_feedforward_layernorm");
+  collect_per_layer_input(collector, spec, layer);
   if (layer.layer_scalar) {
     collector.vector("layer_scalar", 1, "layer_scalar", {InitKind::kOnes}, ShardAxis::kNone,
                      /*trainable=*/false);
@@ -279,6 +343,7 @@ std::vector<TensorSpec> tensors(const ModelSpec& spec) {
   Collector root(out, "", "", -1);
   root.table("embedding.weight", spec.embedding.vocab_size, spec.hidden_size,
              "model.embed_tokens.weight", spec.init.std, false);
+  collect_per_layer_embedding(root, spec);
   for (size_t i = 0; i < spec.layers.size(); ++i) collect_layer(out, spec, static_cast<int64_t>(i));
   root.norm(spec.head.final_norm, "final_norm", spec.hidden_size, "model.norm");
   if (!spec.head.tied) {

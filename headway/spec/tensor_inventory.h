@@ -40,8 +40,9 @@ struct TensorSpec {
   std::vector<int64_t> shape;  // rows first; segments tile axis 0
   std::vector<RowSegment> segments;  // at least one, contiguous, covering all rows
   ShardAxis shard = ShardAxis::kNone;
-  bool trainable = true;  // false: stored and loaded, no gradient by default
-  bool wide = false;      // float32 also in a 16-bit model: numbers that decide, not multiply
+  bool trainable = true;    // false: stored and loaded, no gradient by default
+  bool wide = false;        // float32 also in a 16-bit model: numbers that decide, not multiply
+  bool row_sparse = false;  // only look-ups reach it: a step's gradient has the rows of its tokens
   /// Experts whose rows follow each other, and how many of them one token uses; 1 of 1 for others.
   int64_t experts = 1;
   int64_t used_experts = 1;
@@ -59,7 +60,7 @@ struct TensorSpec {
 /// Module name                                   Disk name (Llama-style, one per segment)
 ///   embedding.weight                              model.embed_tokens.weight
 ///   layers.i.mixer.qkv.{weight,bias}              …self_attn.{q,k,v,g}_proj.{weight,bias}
-///   layers.i.mixer.{q_norm,k_norm}.{weight,bias}  …self_attn.{q_norm,k_norm}.{weight,bias}
+///   layers.i.mixer.{q,k,v}_norm.{weight,bias}     …self_attn.{q,k,v}_norm.{weight,bias}
 ///   layers.i.mixer.sinks                          …self_attn.sinks
 ///   layers.i.mixer.out.{weight,bias}              …self_attn.o_proj.{weight,bias}
 ///   layers.i.mixer.in.weight (q|k|v|z|b|a)        …linear_attn.{q,k,v,z,b,a}_proj.weight
@@ -77,17 +78,27 @@ struct TensorSpec {
 ///   layers.i.mlp.down.{weight,bias}               …mlp.down_proj.{weight,bias}
 ///   layers.i.mlp.router.{weight,bias}             …mlp.gate.{weight,bias}
 ///   layers.i.mlp.router.expert_bias               …mlp.gate.e_score_correction_bias
+///   layers.i.mlp.router.{input_norm.weight,       …mlp.gate.{input_norm.weight,input_weight,
+///     input_weight,expert_scale}                    expert_scale}
 ///   layers.i.mlp.experts.up.* (e0.gate | e0.up |  …mlp.experts.e.{gate_proj,up_proj}.*
 ///     e1.gate | …), experts.down.* (e0 | e1 | …)  …mlp.experts.e.down_proj.*
 ///   layers.i.mlp.shared.{up,down}.weight          …mlp.shared_expert.{gate,up,down}_proj.weight
 ///   layers.i.mlp.shared.gate.weight [1,D]         …mlp.shared_expert_gate.weight
 ///   layers.i.mlp.latent_{down,up}.weight          …mlp.latent_{down,up}_proj.weight
+///   layers.i.mlp.{dense,routed}.* (hybrid)        those of a dense MLP, those of a mixture
+///   layers.i.mlp.dense_{pre,post}_norm.*          …{pre,post}_feedforward_layernorm_1.*
+///   layers.i.mlp.routed_{pre,post}_norm.*         …{pre,post}_feedforward_layernorm_2.*
 ///   layers.i.pre_mixer_norm.{weight,bias}         …input_layernorm.*
 ///   layers.i.pre_mlp_norm.{weight,bias}           …post_attention_layernorm.* without post norms,
 ///                                                 …pre_feedforward_layernorm.* with them
 ///   layers.i.post_mixer_norm.{weight,bias}        …post_attention_layernorm.*
 ///   layers.i.post_mlp_norm.{weight,bias}          …post_feedforward_layernorm.*
+///   layers.i.per_layer.{gate,out}.weight          …per_layer_{input_gate,projection}.weight
+///   layers.i.per_layer.norm.*                     …post_per_layer_input_norm.*
 ///   layers.i.layer_scalar                         …layer_scalar
+///   per_layer.table.weight                        model.embed_tokens_per_layer.weight
+///   per_layer.projection.weight                   model.per_layer_model_projection.weight
+///   per_layer.norm.*                              model.per_layer_projection_norm.*
 ///   final_norm.{weight,bias}                      model.norm.*
 ///   head.weight (untied only)                     lm_head.weight
 ///   mtp.layers.k.{embedding,hidden}_norm.weight   …{enorm,hnorm}.weight

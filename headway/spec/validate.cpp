@@ -1,7 +1,10 @@
 // What no model may be: ranges of every field, and the rules that tie fields of one layer together.
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "headway/config/part_checks.h"
+#include "headway/spec/kv_sharing.h"
 #include "headway/spec/latent_attention.h"
 #include "headway/spec/spec_fields.h"
 
@@ -24,6 +27,10 @@ void check_mixer(const AttentionSpec& attention, const std::string& path, Proble
   }
   check_optional_norm(attention.q_norm, path + ".q_norm", problems);
   check_optional_norm(attention.k_norm, path + ".k_norm", problems);
+  check_optional_norm(attention.v_norm, path + ".v_norm", problems);
+  config::check_shared_key_value(attention.shared_key_value, attention.head_dim,
+                                 attention.v_head_dim, path, problems);
+  config::check_spans(attention.bidirectional_spans, attention.mask, path, problems);
 }
 
 void check_mixer(const GatedDeltaNetSpec& mixer, const std::string& path, Problems& problems) {
@@ -42,6 +49,15 @@ void check_mlp_kind(const MoeSpec& moe, const std::string& path, Problems& probl
   config::check_moe(moe, path, problems);
 }
 
+void check_mlp_kind(const HybridMlpSpec& hybrid, const std::string& path, Problems& problems) {
+  config::check_mlp(hybrid.dense, path + ".dense", problems);
+  config::check_moe(hybrid.routed, path + ".routed", problems);
+  check_optional_norm(hybrid.dense_pre_norm, path + ".dense_pre_norm", problems);
+  check_optional_norm(hybrid.dense_post_norm, path + ".dense_post_norm", problems);
+  check_optional_norm(hybrid.routed_pre_norm, path + ".routed_pre_norm", problems);
+  check_optional_norm(hybrid.routed_post_norm, path + ".routed_post_norm", problems);
+}
+
 void check_layer(const LayerSpec& layer, const std::string& path, Problems& problems) {
   const std::string mixer(VariantNames<MixerSpec>::kNames[layer.mixer.index()]);
   const std::string mlp(VariantNames<MlpSpec>::kNames[layer.mlp.index()]);
@@ -53,6 +69,33 @@ void check_layer(const LayerSpec& layer, const std::string& path, Problems& prob
   check_optional_norm(layer.post_mixer_norm, path + ".post_mixer_norm", problems);
   check_optional_norm(layer.pre_mlp_norm, path + ".pre_mlp_norm", problems);
   check_optional_norm(layer.post_mlp_norm, path + ".post_mlp_norm", problems);
+  if (layer.per_layer_input) {
+    check_optional_norm(layer.per_layer_input->norm, path + ".per_layer_input.norm", problems);
+  }
+}
+
+/// A row without gradient is one of the table's.
+void check_padding(const std::optional<int64_t>& padding, int64_t rows, const std::string& path,
+                   Problems& problems) {
+  if (!padding || *padding < rows || problems.touches(path)) return;
+  problems.add_value(path + ".padding_id", std::to_string(*padding),
+                     fmt::format("an id below vocab_size (= {})", rows));
+}
+
+/// The table and the layers that read it come together.
+void check_per_layer_embedding(const ModelSpec& spec, Problems& problems) {
+  const std::string path = "model.per_layer_embedding";
+  const int64_t layers = per_layer_count(spec);
+  if (!spec.per_layer_embedding) {
+    if (layers > 0) problems.add(path, "missing; layers with per_layer_input need one");
+    return;
+  }
+  if (layers == 0) problems.add(path, "no layer has a per_layer_input; allowed at least one");
+  const PerLayerEmbeddingSpec& given = *spec.per_layer_embedding;
+  config::check_norm(given.norm, path + ".norm", problems);
+  check_padding(given.padding_id, given.vocab_size, path, problems);
+  const bool fits = given.norm.kind == NormKind::kRms;
+  if (!fits) problems.add_value(path + ".norm.kind", "layer", "rms");
 }
 
 void check_mtp(const MtpSpec& mtp, Problems& problems) {
@@ -112,7 +155,21 @@ std::optional<CachedRows> cached_rows(const LayerSpec& layer) {
   return std::nullopt;
 }
 
-const MoeSpec* moe_of(const LayerSpec& layer) { return std::get_if<MoeSpec>(&layer.mlp); }
+const MoeSpec* moe_of(const LayerSpec& layer) {
+  if (const auto* hybrid = std::get_if<HybridMlpSpec>(&layer.mlp)) return &hybrid->routed;
+  return std::get_if<MoeSpec>(&layer.mlp);
+}
+
+const DenseMlpSpec* dense_of(const LayerSpec& layer) {
+  if (const auto* hybrid = std::get_if<HybridMlpSpec>(&layer.mlp)) return &hybrid->dense;
+  return std::get_if<DenseMlpSpec>(&layer.mlp);
+}
+
+int64_t per_layer_count(const ModelSpec& spec) {
+  return std::count_if(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& layer) {
+    return layer.per_layer_input.has_value();
+  });
+}
 
 int64_t num_blocks(const ModelSpec& spec) {
   return static_cast<int64_t>(spec.layers.size()) + (spec.mtp ? spec.mtp->weight_sets() : 0);
@@ -158,11 +215,9 @@ void validate(const ModelSpec& spec) {
   if (spec.rope_per_layer && !rotates && !spec.layers.empty()) {
     problems.add("model.rope_per_layer", config::no_base_text(0, spec.layers[0].block));
   }
-  const std::optional<int64_t> padding = spec.embedding.padding_id;
-  if (padding && *padding >= spec.embedding.vocab_size && !problems.touches("model.embedding")) {
-    problems.add_value("model.embedding.padding_id", std::to_string(*padding),
-                       fmt::format("an id below vocab_size (= {})", spec.embedding.vocab_size));
-  }
+  check_padding(spec.embedding.padding_id, spec.embedding.vocab_size, "model.embedding", problems);
+  check_per_layer_embedding(spec, problems);
+  check_kv_sharing(spec, problems);
   problems.throw_if_any();
 }
 

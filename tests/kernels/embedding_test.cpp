@@ -71,6 +71,26 @@ TEST(Embedding, GradientBitsDoNotDependOnThreads) {
   EXPECT_TRUE(test::same_bits(grads[2], grads[0]));
 }
 
+TEST(Embedding, RowSparseGradientHoldsTheRowsOfTheDenseOne) {
+  for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const at::Tensor ids = test::integer_tensor({60}, 0, 40, 5);
+    const at::Tensor d_out = test::normal_tensor({60, 9}, type, 6);
+    const auto gradient = [&](bool sparse) {
+      at::Tensor table = test::normal_tensor({90, 9}, type, 1).requires_grad_();
+      const at::Tensor y = sparse ? ops::row_sparse_embedding(ids, table, 1.5, 7)
+                                  : ops::embedding(ids, table, 1.5, 7);
+      y.backward(d_out);
+      return table.grad();
+    };
+    const at::Tensor rows = gradient(true);
+    ASSERT_TRUE(rows.is_sparse() && rows.is_coalesced());
+    EXPECT_TRUE(test::same_bits(rows.to_dense(), gradient(false)));
+    const at::Tensor named = rows._indices()[0];
+    EXPECT_TRUE((named.slice(0, 1) > named.slice(0, 0, -1)).all().item<bool>());
+    EXPECT_FALSE(named.eq(7).any().item<bool>());  // the padding row
+  }
+}
+
 TEST(Embedding, RecordsNothingWithoutGradients) {
   at::Tensor table = test::normal_tensor({5, 4}, at::kFloat, 1).requires_grad_();
   const at::Tensor ids = test::integer_tensor({3}, 0, 5, 2);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "headway/spec/kv_sharing.h"
+
 namespace headway::test {
 namespace {
 
@@ -276,10 +278,64 @@ spec::ModelSpec tiny_sparse() {
   return m;
 }
 
+spec::ModelSpec tiny_gemma4() {
+  spec::ModelSpec m = tiny_gemma();
+  const spec::NormSpec learned{.weight = spec::NormWeight::kFp32};
+  const spec::NormSpec fixed{.weight = spec::NormWeight::kNone};
+  m.head.final_norm = learned;
+  const std::vector<spec::LayerSpec> kinds = {m.layers[0], m.layers[1]};  // local, global
+  m.layers.clear();
+  for (int i = 0; i < 6; ++i) {
+    spec::LayerSpec layer = kinds[static_cast<size_t>(i == 1 || i == 4 ? 1 : 0)];
+    auto& attention = std::get<spec::AttentionSpec>(layer.mixer);
+    attention.q_norm = attention.k_norm = learned;
+    attention.v_norm = fixed;
+    attention.shared_key_value = i == 1;
+    if (i == 2) attention.k_norm.reset();
+    if (i != 3) layer.per_layer_input.emplace();
+    if (i == 2) layer.per_layer_input->norm = learned;
+    if (i == 5) attention.window = 2;
+    if (i >= 3) spec::read_kv_of(layer, i == 4 ? 1 : 2);
+    m.layers.push_back(layer);
+  }
+  m.per_layer_embedding = spec::PerLayerEmbeddingSpec{.vocab_size = m.embedding.vocab_size,
+                                                      .size = 3,
+                                                      .scale = 1.7,
+                                                      .context_scale = 0.3,
+                                                      .mix_scale = 0.7,
+                                                      .norm = learned};
+  return m;
+}
+
+spec::ModelSpec tiny_branches() {
+  spec::ModelSpec m = model(16, 27);
+  spec::MoeSpec moe;
+  moe.num_experts = 4;
+  moe.top_k = 2;
+  moe.intermediate_size = 6;
+  moe.activation = spec::Activation::kGeluTanh;
+  spec::MoeSpec own_input = moe;
+  own_input.router.input_norm = spec::NormSpec{.weight = spec::NormWeight::kNone};
+  own_input.router.input_scale = 0.5;
+  own_input.router.input_weight = true;
+  own_input.router.expert_scale = true;
+  const spec::NormSpec norm{};
+  const std::vector<spec::HybridMlpSpec> mlps = {{gated_mlp(10), own_input, norm, norm, norm, norm},
+                                                 {gated_mlp(10), moe, {}, {}, {}, {}},
+                                                 {gated_mlp(12), own_input, {}, norm, norm, {}}};
+  for (size_t i = 0; i < mlps.size(); ++i) {
+    m.layers.push_back(pre_norm_layer("layer", attention(4, 2, 6), gated_mlp(1), norm));
+    m.layers.back().mlp = mlps[i];
+    if (i == 0) m.layers.back().pre_mlp_norm.reset();
+  }
+  spec::read_kv_of(m.layers[2], 0);
+  return m;
+}
+
 std::vector<NamedSpec> tiny_specs() {
-  return {{"llama", tiny_llama()},  {"step", tiny_step()}, {"gemma", tiny_gemma()},
-          {"odd", tiny_odd()},      {"moe", tiny_moe()},   {"hybrid", tiny_hybrid()},
-          {"latent", tiny_latent()}};
+  return {{"llama", tiny_llama()},   {"step", tiny_step()},         {"gemma", tiny_gemma()},
+          {"odd", tiny_odd()},       {"moe", tiny_moe()},           {"hybrid", tiny_hybrid()},
+          {"latent", tiny_latent()}, {"gemma4", tiny_gemma4()},     {"branches", tiny_branches()}};
 }
 
 std::vector<NamedSpec> tiny_attention_specs() {

@@ -47,6 +47,14 @@ spec::ModelSpec tiny_sparse();
 /// Scale of a layer's scores, of either kind of softmax attention.
 void set_attention_scale(spec::LayerSpec& layer, double scale);
 
+/// Gemma 4 shape: per-layer embeddings in some layers, fixed value norms, one projection for keys
+/// and values, layers that read keys and values of others, one of them with a smaller window.
+spec::ModelSpec tiny_gemma4();
+
+/// A dense MLP beside experts with every part of a router's input, norms of both branches, and
+/// without them; keys and values read across.
+spec::ModelSpec tiny_branches();
+
 struct NamedSpec {
   std::string name;
   spec::ModelSpec spec;

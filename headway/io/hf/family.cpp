@@ -17,13 +17,31 @@ namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> kFamilies = {
-      &deepseek_v3_family(),     &deepseek_v32_family(), &glm_moe_dsa_family(),
-      &gpt_oss_family(),         &kimi_linear_family(),  &headway_family(),
-      &llama_family(),           &minimax_m2_family(),   &mistral_family(),
-      &olmo_hybrid_family(),     &qwen2_family(),        &qwen3_family(),
-      &qwen3_moe_family(),       &qwen3_5_family(),      &qwen3_5_moe_family(),
-      &qwen3_5_text_family(),    &qwen3_next_family(),   &step3p5_family(),
-      &qwen3_5_moe_text_family()};
+      &deepseek_v3_family(),
+      &deepseek_v32_family(),
+      &gemma3_text_family(),
+      &gemma4_family(),
+      &gemma4_text_family(),
+      &gemma4_unified_family(),
+      &gemma4_unified_text_family(),
+      &glm_moe_dsa_family(),
+      &gpt_oss_family(),
+      &headway_family(),
+      &kimi_linear_family(),
+      &llama_family(),
+      &minimax_m2_family(),
+      &mistral_family(),
+      &olmo_hybrid_family(),
+      &qwen2_family(),
+      &qwen3_family(),
+      &qwen3_moe_family(),
+      &qwen3_next_family(),
+      &qwen3_5_family(),
+      &qwen3_5_text_family(),
+      &qwen3_5_moe_family(),
+      &qwen3_5_moe_text_family(),
+      &step3p5_family(),
+  };
   return kFamilies;
 }
 
@@ -102,6 +120,35 @@ double common_dropout(const spec::ModelSpec& spec) {
   return common.value_or(0.0);
 }
 
+/// Parts of layers that only a few families have, so that the others need not ask for them.
+void extra_reasons(const spec::ModelSpec& spec, Reasons& reasons) {
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    const spec::LayerSpec& layer = spec.layers[i];
+    if (layer.per_layer_input) reasons.add_layer(i, "an input from a per-layer embedding");
+    if (std::holds_alternative<spec::HybridMlpSpec>(layer.mlp)) {
+      reasons.add_layer(i, "a dense MLP beside the experts");
+    }
+    if (const spec::MoeSpec* moe = spec::moe_of(layer)) {
+      const spec::RouterSpec& router = moe->router;
+      if (router.input_norm || router.input_weight || router.input_scale != 1.0) {
+        reasons.add_layer(i, "a norm or factor on the router's input");
+      }
+      if (router.expert_scale) reasons.add_layer(i, "learned factors of experts");
+    }
+    const spec::AttentionSpec* attention = spec::attention_of(layer);
+    if (attention == nullptr) continue;
+    if (attention->v_norm) reasons.add_layer(i, "a norm of value heads");
+    if (attention->shared_key_value) reasons.add_layer(i, "one projection for keys and values");
+    if (attention->kv_source) reasons.add_layer(i, "keys and values of another layer");
+    if (attention->bidirectional_spans) reasons.add_layer(i, "attention within images");
+  }
+}
+
+[[noreturn]] void throw_reasons(const Family& family, const std::vector<std::string>& reasons) {
+  throw UnsupportedError(
+      fmt::format("[export] family {} = cannot hold {}", family.name, join(reasons, "; ")));
+}
+
 void check_round_trip(const Family& family, const spec::ModelSpec& spec, const Json& config) {
   const ReadConfig back = read_config(family, config, "exported config.json");
   if (canonical_spec(back.spec) == canonical_spec(spec)) return;
@@ -144,7 +191,9 @@ void canonicalise(spec::LatentAttentionSpec& mixer) {
 
 void make_canonical(spec::LayerSpec& layer) {
   layer.block.clear();
-  if (auto* moe = std::get_if<spec::MoeSpec>(&layer.mlp)) canonicalise(*moe);
+  auto* hybrid = std::get_if<spec::HybridMlpSpec>(&layer.mlp);
+  auto* moe = hybrid != nullptr ? &hybrid->routed : std::get_if<spec::MoeSpec>(&layer.mlp);
+  if (moe != nullptr) canonicalise(*moe);
   std::visit([](auto& mixer) { canonicalise(mixer); }, layer.mixer);
 }
 
@@ -166,7 +215,14 @@ const Family& find_family(std::string_view model_type) {
 }
 
 std::vector<std::string> reasons_against(const Family& family, const spec::ModelSpec& spec) {
+  if (family.write == nullptr) {
+    return {
+        fmt::format("this model: the family is read only, for its parts besides text are not "
+                    "kept; allowed --to {}_text",
+                    family.name)};
+  }
   Reasons reasons;
+  if (!family.knows.layer_extras) extra_reasons(spec, reasons);
   reasons.add_if(!family.knows.mtp && spec.mtp, "multi-token prediction");
   for (size_t i = 0; i < block_count(spec); ++i) {
     const spec::LayerSpec& layer = spec::block_at(spec, static_cast<int64_t>(i));
@@ -204,6 +260,7 @@ ReadConfig read_config(const Family& family, const Json& config, const std::stri
 Json export_config(const Family& family, const spec::ModelSpec& spec, const ExportHints& hints) {
   const std::string dtype = dtype_key(hints.original);
   std::optional<ReadConfig> original;
+  if (family.write == nullptr) throw_reasons(family, reasons_against(family, spec));
   if (hints.original != nullptr) original = read_config(family, *hints.original, "config.json");
   // A config may promise multi-token prediction whose tensors were never saved.
   if (original && !spec.mtp) original->spec.mtp.reset();
@@ -217,8 +274,7 @@ Json export_config(const Family& family, const spec::ModelSpec& spec, const Expo
     return result;
   }
   if (const auto reasons = reasons_against(family, spec); !reasons.empty()) {
-    throw UnsupportedError(
-        fmt::format("[export] family {} = cannot hold {}", family.name, join(reasons, "; ")));
+    throw_reasons(family, reasons);
   }
   Json generated = {{"architectures", Json::array({std::string(family.architecture)})},
                     {"model_type", std::string(family.name)}};

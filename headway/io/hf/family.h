@@ -22,7 +22,7 @@ struct Family {
   spec::ModelSpec (*read)(ConfigReader& config);
   /// Why a spec cannot be written as this family: one line per feature, with the layers.
   std::vector<std::string> (*inexpressible)(const spec::ModelSpec& spec);
-  /// spec -> the keys that `read` reads. The spec is expressible.
+  /// spec -> the keys that `read` reads. The spec is expressible. Null: the family is only read.
   Json (*write)(const spec::ModelSpec& spec);
   /// Differences between native tensor names and this family's; other names are the same.
   std::vector<Rule> (*rules)(const spec::ModelSpec& spec);
@@ -33,6 +33,7 @@ struct Family {
     bool mtp = false;  // multi-token prediction
     bool latent_attention = false;
     bool attention = true;  // grouped-query attention
+    bool layer_extras = false;  // per-layer inputs, hybrid MLPs, shared keys and values, …
   };
   Knows knows{};
   /// Key that counts next-token layers, of a family whose folders may hold one (mtp.*) that their
@@ -56,6 +57,11 @@ const Family& glm_moe_dsa_family();
 const Family& headway_family();
 const Family& gpt_oss_family();
 const Family& kimi_linear_family();
+const Family& gemma3_text_family();
+const Family& gemma4_family();
+const Family& gemma4_text_family();
+const Family& gemma4_unified_family();
+const Family& gemma4_unified_text_family();
 const Family& llama_family();
 const Family& mistral_family();
 const Family& minimax_m2_family();
@@ -73,7 +79,8 @@ const Family& step3p5_family();
 /// By model_type; UnsupportedError listing the known ones.
 const Family& find_family(std::string_view model_type);
 
-/// inexpressible(spec), after kinds of layers that the family's functions do not know at all.
+/// inexpressible(spec), after kinds of layers that the family's functions do not know at all, or
+/// that the family is only read.
 std::vector<std::string> reasons_against(const Family& family, const spec::ModelSpec& spec);
 
 /// `config.json` of a family as a checked spec. `file` names it in messages.

@@ -28,14 +28,17 @@ std::vector<Rule> rules(const spec::ModelSpec&) { return {}; }
 }  // namespace
 
 const Family& headway_family() {
-  static const Family kFamily{
-      "headway",
-      "HeadwayForCausalLM",
-      read,
-      inexpressible,
-      write,
-      rules,
-      {.experts = true, .linear_attention = true, .mtp = true, .latent_attention = true}};
+  static const Family kFamily{"headway",
+                              "HeadwayForCausalLM",
+                              read,
+                              inexpressible,
+                              write,
+                              rules,
+                              {.experts = true,
+                               .linear_attention = true,
+                               .mtp = true,
+                               .latent_attention = true,
+                               .layer_extras = true}};
   return kFamily;
 }
 

@@ -110,8 +110,8 @@ std::optional<int64_t> read_padding_id(ConfigReader& config, int64_t vocab_size,
   return id && *id < 0 ? *id + vocab_size : id;
 }
 
-void read_model_flags(ConfigReader& config, spec::ModelSpec& model) {
-  model.head.tied = config.boolean("tie_word_embeddings", false);
+void read_model_flags(ConfigReader& config, spec::ModelSpec& model, bool tied_otherwise) {
+  model.head.tied = config.boolean("tie_word_embeddings", tied_otherwise);
   model.init.std = config.number("initializer_range", model.init.std, 0.0);
   model.init.scale_residual = false;
   config.mark("quantization_config");  // of the tensors, not of the model (io/quantization.h)

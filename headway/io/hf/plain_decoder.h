@@ -32,7 +32,7 @@ std::optional<int64_t> read_padding_id(ConfigReader& config, int64_t vocab_size,
                                        std::optional<int64_t> otherwise = std::nullopt);
 
 /// tie_word_embeddings and initializer_range.
-void read_model_flags(ConfigReader& config, spec::ModelSpec& model);
+void read_model_flags(ConfigReader& config, spec::ModelSpec& model, bool tied_otherwise = false);
 
 void for_each_attention(spec::ModelSpec& model,
                         const std::function<void(size_t, spec::AttentionSpec&)>& change);

@@ -114,7 +114,9 @@ void common_reasons(const spec::ModelSpec& spec, spec::NormWeight norm, Reasons&
     if (layer.layer_scalar) reasons.add_layer(i, "a layer scalar");
     if (const auto* attention = spec::attention_of(layer))
       attention_reasons(i, *attention, reasons);
-    if (!std::visit([](const auto& mlp) { return mlp.gated; }, layer.mlp)) {
+    const spec::DenseMlpSpec* dense = spec::dense_of(layer);
+    const spec::MoeSpec* moe = spec::moe_of(layer);
+    if ((dense != nullptr && !dense->gated) || (moe != nullptr && !moe->gated)) {
       reasons.add_layer(i, "an MLP without gate");
     }
   }

@@ -76,8 +76,9 @@ void layer_reasons(const spec::ModelSpec& spec, size_t i, size_t first_of_type, 
              attention.qkv_bias != attention_at(spec, 0).qkv_bias,
          "attention biases on some projections only");
   add_if(attention.qk_norm_across_heads, "q/k norms across heads");
-  const auto activation = std::visit([](const auto& held) { return held.activation; },
-                                     spec::block_at(spec, static_cast<int64_t>(i)).mlp);
+  const spec::LayerSpec& layer = spec::block_at(spec, static_cast<int64_t>(i));
+  const spec::MoeSpec* moe = spec::moe_of(layer);
+  const auto activation = moe != nullptr ? moe->activation : spec::dense_of(layer)->activation;
   add_if(activation != spec::Activation::kSilu,
          fmt::format("activation {} (the family's is silu)", enum_name(activation)));
   const spec::DenseMlpSpec* mlp = mlp_at(spec, i);

@@ -144,6 +144,9 @@ class Collector {
     if (spec->bias) vector(name + ".bias", size, disk + ".bias", {InitKind::kZeros});
   }
 
+  /// Look-ups alone reach the tensor added last.
+  void mark_row_sparse() { out_.back().row_sparse = true; }
+
  private:
   TensorSpec make(const std::string& name, ShardAxis shard) const {
     TensorSpec tensor;
