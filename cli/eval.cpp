@@ -3,14 +3,15 @@
 #include <cstdio>
 #include <memory>
 
-#include "cli/command.h"
-#include "cli/model_options.h"
 #include "headway/base/error.h"
 #include "headway/base/text_util.h"
 #include "headway/data/dataset.h"
 #include "headway/engine/evaluation_file.h"
 #include "headway/engine/train_step.h"
 #include "headway/io/safetensors_writer.h"
+
+#include "cli/command.h"
+#include "cli/model_options.h"
 
 namespace headway::cli {
 namespace {
@@ -32,11 +33,16 @@ constexpr int64_t kBatchTokens = 4096;
 void choose(engine::EvaluationRequest& request, bool& loss, const std::string& with) {
   request.logits = request.hidden = request.gradients = request.mtp = loss = false;
   for (const std::string& name : split(with, ',')) {
-    if (name == "logits") request.logits = true;
-    else if (name == "loss") loss = true;
-    else if (name == "grads") request.gradients = true;
-    else if (name == "hidden") request.hidden = true;
-    else if (name == "mtp") request.mtp = true;
+    if (name == "logits")
+      request.logits = true;
+    else if (name == "loss")
+      loss = true;
+    else if (name == "grads")
+      request.gradients = true;
+    else if (name == "hidden")
+      request.hidden = true;
+    else if (name == "mtp")
+      request.mtp = true;
     else
       throw ConfigError("[eval] --with = '" + name +
                         "', allowed logits | loss | grads | hidden | mtp, separated by commas");
@@ -56,8 +62,10 @@ void score_tokens(const Options& options) {
   if (evaluation.loss.defined()) report["loss"] = evaluation.loss.item<double>();
   if (!evaluation.mtp_loss.empty()) report["mtp_loss"] = evaluation.mtp_loss;
   if (options.json) return print_json(report);
-  if (evaluation.loss.defined()) std::printf("loss %.6f\n", evaluation.loss.item<double>());
-  else if (loss && !labelled) std::printf("no labels in %s: no loss\n", options.tokens.c_str());
+  if (evaluation.loss.defined())
+    std::printf("loss %.6f\n", evaluation.loss.item<double>());
+  else if (loss && !labelled)
+    std::printf("no labels in %s: no loss\n", options.tokens.c_str());
   std::printf("wrote %s\n", options.out.c_str());
 }
 

@@ -165,7 +165,7 @@ DecodeState EncoderDecoder::start(const std::vector<nn::CrossContext>& contexts,
   DecodeState state;
   for (const nn::CrossContext& context : contexts) {
     state.contexts.push_back(context.select({index}));
-    state.caches.emplace_back(nn::KvCache(self_attention(shape_, true)));
+    state.caches.emplace_back(nn::KvCache(self_attention(shape_, true).window));
   }
   return state;
 }

@@ -2,12 +2,12 @@
 // Not for: training (trainer.h) or choosing tokens (generator.h).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "headway/nn/transformer.h"
 
@@ -18,7 +18,7 @@ struct EvaluationRequest {
   at::Tensor labels_BS;     // int64 or undefined; -100 ignored; position t predicts labels[:, t+1]
   at::Tensor token_types_BS;  // int64 or undefined: 0 text, 1 image, 2 video, 3 audio
   bool logits = true;
-  bool gradients = false;   // needs labels
+  bool gradients = false;  // needs labels
   bool hidden = false;
   bool mtp = false;  // logits of every depth of multi-token prediction; with labels also its loss
 };
@@ -26,10 +26,10 @@ struct EvaluationRequest {
 struct Evaluation {
   at::Tensor logits_BSV;
   at::Tensor loss;  // [] mean over counted labels; undefined without labels
-  std::map<std::string, at::Tensor> gradients;    // by parameter name of the inventory
-  std::vector<at::Tensor> hidden_BSD;             // residual stream after every layer
-  std::vector<at::Tensor> mtp_logits_BSV;         // by depth; position t predicts token t + 2 + k
-  std::vector<double> mtp_loss;                   // mean over counted labels, without its weight
+  std::map<std::string, at::Tensor> gradients;  // by parameter name of the inventory
+  std::vector<at::Tensor> hidden_BSD;           // residual stream after every layer
+  std::vector<at::Tensor> mtp_logits_BSV;       // by depth; position t predicts token t + 2 + k
+  std::vector<double> mtp_loss;                 // mean over counted labels, without its weight
 };
 
 /// Every row of the batch is one sequence from position 0. Loss and gradients are those of the next

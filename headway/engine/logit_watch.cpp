@@ -57,10 +57,10 @@ LogitWatch::LogitWatch(const config::TrainConfig& train, const nn::Transformer& 
   bool normed = false;
   for_each_attention(model, [&](int64_t layer, const auto& attention) {
     if (shares_keys(attention.spec())) {
-      throw UnsupportedError(
-          fmt::format("[train] qk_clip = set: the key rows of layer {} also belong to another layer "
-                      "or to its values; allowed layers with keys of their own",
-                      layer));
+      throw UnsupportedError(fmt::format(
+          "[train] qk_clip = set: the key rows of layer {} also belong to another layer "
+          "or to its values; allowed layers with keys of their own",
+          layer));
     }
     normed = normed || norms_heads(attention.spec());
   });

@@ -30,17 +30,17 @@ struct StepMetrics {
   std::optional<double> tokens_per_s;   // of the step alone, without evaluation and checkpoints
   std::int64_t peak_bytes = 0;          // most memory the process (or the GPU) has held so far
   std::optional<double> share_of_peak;  // model FLOPs of the step per second / measured GEMM peak
-  std::optional<double> index_loss;  // what indexers added to the loss; left out without them
+  std::optional<double> index_loss;     // what indexers added to the loss; left out without them
   std::optional<double> max_attention_logit;  // of the step, at least 0; left out unless measured
   std::optional<double> checks_s;             // seconds of the step in --checks; left out without
   std::optional<double> val_loss;             // left out where no evaluation ran
-  std::vector<double> mtp_loss;  // of every depth of multi-token prediction, without its weight
-  std::vector<double> val_mtp_loss;           // the same where an evaluation ran
+  std::vector<double> mtp_loss;      // of every depth of multi-token prediction, without its weight
+  std::vector<double> val_mtp_loss;  // the same where an evaluation ran
   // Of a model with a row-sparse table, else left out: rows with averages so far, and the memory of
   // all averages and masters.
   std::optional<std::int64_t> sparse_rows;
   std::optional<std::int64_t> optimizer_bytes;
-  std::optional<RouterMetrics> routing;       // left out for a model without routers
+  std::optional<RouterMetrics> routing;  // left out for a model without routers
 };
 
 /// One line, without the newline.

@@ -7,6 +7,7 @@
 
 #include "headway/base/checked_math.h"
 #include "headway/base/error.h"
+#include "headway/spec/kv_sharing.h"
 
 namespace headway::engine {
 namespace {

@@ -8,6 +8,7 @@
 
 #include "headway/base/checked_math.h"
 #include "headway/base/error.h"
+#include "headway/spec/kv_sharing.h"
 
 namespace headway::engine {
 namespace {
@@ -40,6 +41,7 @@ StaticContext::StaticContext(nn::Transformer& model, const StaticContextOptions&
                              "time (Generator)");
     }
     if (spec::kv_source_of(layer)) {
+      layers_.emplace_back();
       state_.layers.emplace_back(nn::NoState());
       continue;
     }
@@ -47,12 +49,11 @@ StaticContext::StaticContext(nn::Transformer& model, const StaticContextOptions&
     const bool later = !options.flash_decode && spec::attention_of(layer) != nullptr;
     const auto cached = later ? nn::CachedKeys::kUnrotated : nn::CachedKeys::kRotated;
     const auto buffer = [&](int64_t dim) {
-      checked_product<ConfigError>({options.max_sequence_length, options.max_batch_size,
-                                    held->heads, dim, int64_t{8}},
-                                   "static context");
-      return at::empty(
-          {options.max_sequence_length, options.max_batch_size, held->heads, dim},
-          buffers);
+      checked_product<ConfigError>(
+          {options.max_sequence_length, options.max_batch_size, held->heads, dim, int64_t{8}},
+          "static context");
+      return at::empty({options.max_sequence_length, options.max_batch_size, held->heads, dim},
+                       buffers);
     };
     layers_.push_back({buffer(held->key_dim), buffer(held->value_dim)});
     state_.layers.emplace_back(nn::PagedKv(as_pages(layers_.back().k_SBGK),
@@ -100,6 +101,7 @@ void StaticContext::swap_key_value(const std::vector<int64_t>& batch_idx) {
   const at::NoGradGuard no_grad;
   const at::Tensor order = at::tensor(batch_idx, at::kLong).to(layers_.front().k_SBGK.device());
   for (const Layer& layer : layers_) {
+    if (!layer.k_SBGK.defined()) continue;  // it reads another layer's
     for (at::Tensor buffer : {layer.k_SBGK, layer.v_SBGV}) {
       // Only rows that were written; index_select copies before the buffer changes.
       at::Tensor rows = buffer.narrow(0, 0, rows_written_);

@@ -86,8 +86,8 @@ StepLoss accumulate_gradients(nn::Transformer& model, const std::vector<data::Ba
     const BatchLoss result = batch_loss(model, batch, given.z_loss, divisors, context);
     at::Tensor loss = result.loss;
     if (const at::Tensor extra = step.routing.take_loss(); extra.defined()) {
-      const double part = static_cast<double>(batch.input_ids.numel()) /
-                          static_cast<double>(step.num_tokens);
+      const double part =
+          static_cast<double>(batch.input_ids.numel()) / static_cast<double>(step.num_tokens);
       const at::Tensor share = extra * part;
       const double index = step.routing.take_index_loss() * part;
       step.index += index;

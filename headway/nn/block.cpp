@@ -65,8 +65,8 @@ Block::Block(const spec::LayerSpec& spec, const ParameterScope& scope,
       mlp_(
           std::visit([&](const auto& mlp) { return make_mlp(mlp, scope.child("mlp")); }, spec.mlp)),
       per_layer_input_(spec.per_layer_input ? std::optional<PerLayerInput>(PerLayerInput(
-                                                   *spec.per_layer_input, scope.child("per_layer")))
-                                             : std::nullopt),
+                                                  *spec.per_layer_input, scope.child("per_layer")))
+                                            : std::nullopt),
       layer_scalar_(scope.take_optional("layer_scalar")),
       mlp_parameters_(scope.child("mlp").tensors()),
       name_(spec.block) {}

@@ -34,7 +34,7 @@ struct ForwardContext {
   std::optional<RandomStream> random;  // none = evaluation: nothing is dropped
   at::Tensor attention_mask;           // ops::AttentionOptions::mask, in every layer
   at::Tensor attention_bias;           // ops::AttentionOptions::bias, in every layer
-  at::Tensor image_spans_T;          // nn::image_spans; undefined = no images
+  at::Tensor image_spans_T;            // nn::image_spans; undefined = no images
   at::Tensor positions_3T;           // int64 time, height and width of every token (rope.sections)
   RoutingRecord* routing = nullptr;  // training: receives what routers and indexers leave behind
   KeyChoice* choice = nullptr;       // of this pass; the stack sets it
@@ -52,7 +52,7 @@ struct MixerInput {
   LayerState* state = nullptr;
   const ForwardContext* context = nullptr;
   SharedKv* shared_kv = nullptr;  // of the pass, where layers read each other's keys and values
-  int64_t layer = 0;  // from 0, in the whole stack: keys random draws
+  int64_t layer = 0;              // from 0, in the whole stack: keys random draws
 };
 
 struct MixerOutput {

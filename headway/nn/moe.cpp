@@ -115,10 +115,9 @@ Router::Result Router::forward(const MlpInput& input, const at::Tensor& valid_T)
   result.weights_TK = routing.weights_TK;
   result.chosen_TK = result.taken_TK = routing.experts_TK;
   if (expert_scale_.defined()) {
-    const at::Tensor scales =
-        expert_scale_.to(result.weights_TK.scalar_type())
-            .index_select(0, result.chosen_TK.flatten())
-            .view_as(result.weights_TK);
+    const at::Tensor scales = expert_scale_.to(result.weights_TK.scalar_type())
+                                  .index_select(0, result.chosen_TK.flatten())
+                                  .view_as(result.weights_TK);
     result.weights_TK = result.weights_TK * scales;
   }
   if (spec_.capacity) {

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/Functions.h>
@@ -23,28 +23,38 @@ constexpr char kOp[] = "select_keys";
 constexpr int64_t kBlockNumbers = int64_t{1} << 20;  // of one buffer
 constexpr int64_t kMostRows = 64;
 
-/// The `count` best of `scores`, as ascending places; `buffer` is overwritten.
 template <class Real>
-void choose(const Real* scores, int64_t visible, int64_t count, std::vector<Real>& buffer,
+using Scored = std::pair<Real, int64_t>;
+
+/// The `count` best of `scores`, as ascending places. Which of several equal scores are taken is
+/// what at::topk does on a whole row in which keys out of sight have -inf: the same selection
+/// algorithm over the same pairs, so that ties (exact zeros, of few heads) agree with the
+/// references.
+template <class Real>
+void choose(const Real* scores, int64_t visible, int64_t count, std::vector<Scored<Real>>& row,
             int64_t first_key, int64_t* chosen) {
   if (visible <= count) {
     for (int64_t u = 0; u < visible; ++u) chosen[u] = first_key + u;
     return;
   }
-  buffer.resize(static_cast<size_t>(visible));
-  for (int64_t u = 0; u < visible; ++u) {
-    buffer[u] = std::isnan(scores[u]) ? -std::numeric_limits<Real>::infinity() : scores[u];
+  constexpr Real kUnseen = -std::numeric_limits<Real>::infinity();
+  for (int64_t u = 0; u < static_cast<int64_t>(row.size()); ++u) {
+    const bool counts = u < visible && !std::isnan(scores[u]);
+    row[static_cast<size_t>(u)] = {counts ? scores[u] : kUnseen, u};
   }
-  const std::vector<Real> clean = buffer;
-  std::nth_element(buffer.begin(), buffer.begin() + (count - 1), buffer.end(), std::greater<>());
-  const Real least = buffer[count - 1];
-  int64_t equal = count;  // places left for scores that equal the least one
-  for (const Real score : clean) equal -= score > least ? 1 : 0;
-  int64_t left = count;
-  for (int64_t u = visible - 1; left > 0; --u) {
-    const bool takes = clean[u] > least || (clean[u] == least && equal-- > 0);
-    if (takes) chosen[--left] = first_key + u;
+  const auto better = [](const Scored<Real>& x, const Scored<Real>& y) {
+    return x.first > y.first;
+  };
+  constexpr int64_t kFew = 64;  // at::topk sorts partially when so many times fewer are wanted
+  if (count * kFew <= static_cast<int64_t>(row.size())) {
+    std::partial_sort(row.begin(), row.begin() + count, row.end(), better);
+  } else {
+    std::nth_element(row.begin(), row.begin() + (count - 1), row.end(), better);
   }
+  for (int64_t i = 0; i < count; ++i) {
+    chosen[i] = first_key + row[static_cast<size_t>(i)].second;
+  }
+  std::sort(chosen, chosen + count);
 }
 
 template <class Real>
@@ -53,10 +63,10 @@ void choose_rows(const at::Tensor& scores, const internal::IndexBlock& block, at
   const Real* data = scores.const_data_ptr<Real>();
   int64_t* out = chosen.data_ptr<int64_t>() + block.row * count;
   at::parallel_for(0, block.rows, 1, [&](int64_t begin, int64_t end) {
-    std::vector<Real> buffer;
+    std::vector<Scored<Real>> row(static_cast<size_t>(block.total));
     for (int64_t i = begin; i < end; ++i) {
       const int64_t visible = std::clamp<int64_t>(block.seen + i, 0, block.keys);
-      choose(data + i * block.keys, visible, count, buffer, block.first_key, out + i * count);
+      choose(data + i * block.keys, visible, count, row, block.first_key, out + i * count);
     }
   });
 }
@@ -76,7 +86,8 @@ std::vector<IndexBlock> index_blocks(const Sequences& sequences, int64_t width) 
       const int64_t rows = std::min(most, queries - i);
       const int64_t last = keys - queries + i + rows;
       if (last <= 0) continue;
-      blocks.push_back({sequences.cu_q[n] + i, rows, sequences.cu_k[n], last - rows + 1, last});
+      blocks.push_back(
+          {sequences.cu_q[n] + i, rows, sequences.cu_k[n], last - rows + 1, last, keys});
     }
   }
   return blocks;

@@ -30,17 +30,17 @@ struct IndexOptions {
 at::Tensor index_scores(const IndexInputs& in, const IndexOptions& options);
 
 /// The min(top_k, longest run of keys) keys with the largest I[t,u] among those query t sees: keys
-/// of its own sequence up to itself (bottom-right aligned, as ops::attention). Equal scores go to
-/// the later key (as in what is recorded of Megatron-Core, whose ties are exact zeros); a score
-/// that is not a number is the smallest. Shapes: q [T,N,D], k [S,D], w [T,N] -> int64 [T,K] on the
-/// CPU: rows of k in ascending order,
+/// of its own sequence up to itself (bottom-right aligned, as ops::attention). Of equal scores
+/// those are taken that at::topk takes over all keys of the sequence, as the references do (exact
+/// zeros of few heads often tie); a score that is not a number is the smallest.
+/// Shapes: q [T,N,D], k [S,D], w [T,N] -> int64 [T,K] on the CPU: rows of k in ascending order,
 ///   then -1 where a query sees fewer.
 /// Dtype:  scores in fp32 (fp64 for fp64). Grad: none; nothing flows through the choice.
 /// Cost:   a block of query rows at a time: O(block·N·S) memory, never [T,S].
 /// Deterministic: the same build, threads and shapes choose the same keys.
 /// Errors: ShapeError (argument, got, want); ConfigError for top_k < 1.
-/// Source: DeepSeek-V3.2 (2025), eq. 1; spec/variants.md §2.2. Test:
-///   tests/kernels/sparse_attention_test.cpp
+/// Source: DeepSeek-V3.2 (2025), eq. 1; spec/variants.md §2.2.
+/// Test:   tests/kernels/sparse_attention_test.cpp
 at::Tensor select_keys(const IndexInputs& in, const Sequences& sequences,
                        const IndexOptions& options);
 

@@ -39,7 +39,7 @@ struct ModelCost {
   int64_t context = 0;  // that was counted with
   Cost embedding;       // look-ups: no FLOPs but those of the per-layer embedding's projection
   std::vector<Cost> layers;
-  Cost head;   // final norm and logits; a tied head owns no parameters
+  Cost head;  // final norm and logits; a tied head owns no parameters
   /// Depths of multi-token prediction, each with its logits; weights count at the first that has
   /// them.
   std::vector<Cost> mtp;

@@ -65,7 +65,11 @@ class Checker {
     const std::string variant = "with experimental_attention_variant = dsa";
     if (!c_.multi_latent_attention) refuse("multi_latent_attention", "false", variant);
     if (c_.qk_l2_norm) refuse("qk_l2_norm", "true", variant);
-    if (c_.add_bias_linear) refuse("add_bias_linear", "true", variant);
+    // Unset it is true upstream, whose block specs are built all the same.
+    if (c_.add_bias_linear) {
+      unsupported_.push_back(fmt::format("{} = true: not allowed {}: biases of sparse attention",
+                                         join_path(path_, "add_bias_linear"), variant));
+    }
     if (c_.apply_rope_fusion) refuse("apply_rope_fusion", "true", variant);
     if (c_.qk_clip) refuse("qk_clip", "true", variant);
     const auto need = [&](std::string_view field, bool given) {

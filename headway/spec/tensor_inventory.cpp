@@ -119,8 +119,6 @@ void collect_indexer(Collector& out, const ModelSpec& spec, const LatentAttentio
     out.projection(std::string("mixer.indexer.") + name, columns,
                    {{"weight", rows, std::string("self_attn.indexer.") + disk, init, false}},
                    ShardAxis::kNone);
-    out.not_a_projection(std::string("mixer.indexer.") + name +
-                         ".weight");  // no gradient by the loss
   };
   project("q", mixer.q_lora_rank.value_or(spec.hidden_size),
           rows_of(indexer.num_heads, indexer.head_dim), "wq_b");
@@ -151,7 +149,6 @@ void collect_mixer(Collector& out, const ModelSpec& spec, const LatentAttentionS
   out.norm(mixer.latent_norm, "mixer.kv_norm", mixer.kv_lora_rank, "self_attn.kv_a_layernorm");
   out.projection("mixer.kv_up", mixer.kv_lora_rank,
                  {{"weight", widths.up, "self_attn.kv_b_proj", init, false}}, ShardAxis::kRows);
-  out.not_a_projection("mixer.kv_up.weight");  // decoding takes it apart
   if (mixer.indexer) collect_indexer(out, spec, mixer);
   out.projection("mixer.out", widths.out,
                  {{"weight", spec.hidden_size, "self_attn.o_proj", normal(residual_std(spec)),

@@ -166,9 +166,8 @@ const DenseMlpSpec* dense_of(const LayerSpec& layer) {
 }
 
 int64_t per_layer_count(const ModelSpec& spec) {
-  return std::count_if(spec.layers.begin(), spec.layers.end(), [](const LayerSpec& layer) {
-    return layer.per_layer_input.has_value();
-  });
+  return std::count_if(spec.layers.begin(), spec.layers.end(),
+                       [](const LayerSpec& layer) { return layer.per_layer_input.has_value(); });
 }
 
 int64_t num_blocks(const ModelSpec& spec) {

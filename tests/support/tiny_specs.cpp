@@ -268,6 +268,7 @@ spec::ModelSpec tiny_sparse() {
   spec::ModelSpec m = tiny_llama(4);
   spec::LatentAttentionSpec chooses = latent_attention(10), shares = latent_attention(10);
   chooses.indexer = spec::IndexerSpec{.num_heads = 2, .head_dim = 8, .top_k = 5};
+  chooses.indexer->relu = false;  // exact zeros tie, and which is taken depends on the keys held
   shares.shared_choice = true;
   m.layers[0].mixer = chooses;
   m.layers[1].mixer = shares;
@@ -333,9 +334,9 @@ spec::ModelSpec tiny_branches() {
 }
 
 std::vector<NamedSpec> tiny_specs() {
-  return {{"llama", tiny_llama()},   {"step", tiny_step()},         {"gemma", tiny_gemma()},
-          {"odd", tiny_odd()},       {"moe", tiny_moe()},           {"hybrid", tiny_hybrid()},
-          {"latent", tiny_latent()}, {"gemma4", tiny_gemma4()},     {"branches", tiny_branches()}};
+  return {{"llama", tiny_llama()},   {"step", tiny_step()},     {"gemma", tiny_gemma()},
+          {"odd", tiny_odd()},       {"moe", tiny_moe()},       {"hybrid", tiny_hybrid()},
+          {"latent", tiny_latent()}, {"gemma4", tiny_gemma4()}, {"branches", tiny_branches()}};
 }
 
 std::vector<NamedSpec> tiny_attention_specs() {

@@ -32,7 +32,7 @@ struct Family {
     bool linear_attention = false;
     bool mtp = false;  // multi-token prediction
     bool latent_attention = false;
-    bool attention = true;  // grouped-query attention
+    bool attention = true;      // grouped-query attention
     bool layer_extras = false;  // per-layer inputs, hybrid MLPs, shared keys and values, …
   };
   Knows knows{};

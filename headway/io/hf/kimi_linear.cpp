@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "headway/base/error.h"
 #include "headway/io/hf/hybrid_decoder.h"
 #include "headway/io/hf/moe_family.h"
 

@@ -17,8 +17,9 @@ struct IndexBlock {
   int64_t row = 0;
   int64_t rows = 0;
   int64_t first_key = 0;
-  int64_t seen = 0;  // keys that the first query sees; may be <= 0
-  int64_t keys = 0;  // keys that the last query sees
+  int64_t seen = 0;   // keys that the first query sees; may be <= 0
+  int64_t keys = 0;   // keys that the last query sees
+  int64_t total = 0;  // keys of the sequence
 };
 
 /// Blocks of queries that see a key, in order. `width`: numbers held for one pair of query and key.

@@ -18,7 +18,7 @@ PROGRAM = ""
 SOURCE = pathlib.Path()
 # The published family each example can be written as; None: no family holds its features.
 EXPORTS = {"deepseek_sparse": "deepseek_v32", "demo": "step3p5", "gemma_like": None,
-           "hybrid": None, "llama": "llama", "moe": None, "mtp": "step3p5"}
+           "hybrid": "qwen3_next", "llama": "llama", "moe": None, "mtp": "step3p5"}
 STEPS = 3
 # What an example needs besides to run so few steps.
 MORE = {"deepseek_sparse": ["train.index_warmup.steps=1"]}
@@ -162,6 +162,17 @@ class Examples(unittest.TestCase):
                                   "--max-new-tokens", 5, "--json").stdout)["token_ids"]
                for model in ((tuned,), (base, "--adapter", tuned), (self.folder / "merged",))]
         self.assertEqual(ids, [ids[0]] * 3)
+
+    def test_the_hybrid_stack_learns(self):
+        """examples/hybrid.yaml for real: Gated DeltaNet and full layers with experts."""
+        run = self.folder / "hybrid"
+        headway("train", SOURCE / "examples" / "hybrid.yaml", f"data.train=[{self.text}]",
+                "data.sequence_length=96", "train.batch_tokens=384", "train.steps=40",
+                "train.schedule.warmup_steps=4", "train.checkpoint_every=0",
+                "train.evaluate_every=0", f"output={run}")
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses = [line["loss"] for line in lines if line["step"] > 0]
+        self.assertLess(losses[-1], 0.6 * losses[0])
 
     def test_indexers_learn_first_and_then_everything(self):
         """examples/deepseek_sparse.yaml for real: in the warm-up only the indexers' loss falls."""

@@ -115,7 +115,11 @@ std::vector<Parameter> parameters() {
                            "glm_moe_dsa",
                            "kimi_linear",
                            "gpt_oss_sinks_yarn",
-"gemma3_mix", "gemma4_dense_keqv", "gemma4_ple_kvshare", "gemma4_moe", "gemma4_all"}) {
+                           "gemma3_mix",
+                           "gemma4_dense_keqv",
+                           "gemma4_ple_kvshare",
+                           "gemma4_moe",
+                           "gemma4_all"}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) all.push_back({name, dtype});
   }
   return all;

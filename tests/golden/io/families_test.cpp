@@ -137,7 +137,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenFamily,
                                            "step3p5_dense", "step3p5_moe", "qwen3_moe_mixed",
                                            "minimax_m2", "deepseek_v3", "deepseek_v32_dense",
                                            "deepseek_v32_sparse", "glm_moe_dsa", "kimi_linear",
-                                           "gpt_oss_sinks_yarn", "gemma3_mix", "gemma4_dense_keqv", "gemma4_ple_kvshare", "gemma4_moe", "gemma4_all"),
+                                           "gpt_oss_sinks_yarn", "gemma3_mix", "gemma4_dense_keqv",
+                                           "gemma4_ple_kvshare", "gemma4_moe", "gemma4_all"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

@@ -108,7 +108,7 @@ TEST_F(ChatData, CacheKnowsTemplateAndTurns) {
   EXPECT_TRUE(open(lines, 6).cached);
   EXPECT_EQ(shown(open(lines, 6).train, 0), "?a.!x.|___x._");  // as read back from the file
   EXPECT_FALSE(open(lines, 6, 0.0, {.turns = config::ChatTurns::kLast}).cached);
-  folder_.write("tokenizer/chat_template.jinja", std::string(kTemplate) + " ");
+  folder_.write("tokenizer/chat_template.jinja", std::string(kTemplate) + "{# other #}");
   EXPECT_FALSE(open(lines, 6).cached);
 }
 

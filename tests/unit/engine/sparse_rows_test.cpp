@@ -24,8 +24,8 @@ using testing_support::message_of;
 constexpr const char* kTable = "per_layer.table.weight";
 
 /// A model and its optimizer, trained on the given tokens.
-struct Run {
-  Run(at::ScalarType type, bool sparse) : model(test::tiny_gemma4(), type) {
+struct TableRun {
+  TableRun(at::ScalarType type, bool sparse) : model(test::tiny_gemma4(), type) {
     model.parameters().initialise(3);
     model.set_row_sparse_gradients(sparse);
     config.sparse_rows = sparse;
@@ -57,7 +57,7 @@ at::Tensor all_ids() { return at::arange(0, 31, at::kLong).mul(7).remainder(31);
 TEST(SparseRows, WhereEveryStepReachesAllRowsItIsTheDenseUpdate) {
   for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16}) {
     SCOPED_TRACE(c10::toString(type));
-    Run sparse(type, true), dense(type, false);
+    TableRun sparse(type, true), dense(type, false);
     for (int i = 0; i < 3; ++i) {
       sparse.step({all_ids()});
       dense.step({all_ids()});
@@ -74,7 +74,7 @@ TEST(SparseRows, WhereEveryStepReachesAllRowsItIsTheDenseUpdate) {
 }
 
 TEST(SparseRows, MicroBatchesAddUpAndOtherRowsStay) {
-  Run run(at::kFloat, true);
+  TableRun run(at::kFloat, true);
   const at::Tensor before = run.table().clone();
   run.step({at::tensor({4, 4, 9}, at::kLong), at::tensor({9, 2, 2}, at::kLong)});
   EXPECT_EQ(run.optimizer->sparse_rows(), 3);
@@ -87,7 +87,7 @@ TEST(SparseRows, MicroBatchesAddUpAndOtherRowsStay) {
 }
 
 TEST(SparseRows, MemoryIsThatOfTheRowsReached) {
-  Run sparse(at::kFloat, true), dense(at::kFloat, false);
+  TableRun sparse(at::kFloat, true), dense(at::kFloat, false);
   at::Tensor table = at::zeros({100000, 8}).set_requires_grad(true);
   SparseRows rows(table);
   const int64_t empty = rows.bytes();
@@ -101,7 +101,7 @@ TEST(SparseRows, MemoryIsThatOfTheRowsReached) {
 
 TEST(SparseRows, SavedStateGoesOnTheSame) {
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-    Run first(type, true), second(type, true);
+    TableRun first(type, true), second(type, true);
     first.step({at::tensor({3, 8, 3}, at::kLong)});
     const auto saved = first.optimizer->state();
     const std::string rows_name = std::string("rows.") + kTable;
@@ -118,7 +118,7 @@ TEST(SparseRows, SavedStateGoesOnTheSame) {
       second.optimizer->adopt_state();
     }
     second.steps = first.steps;
-    for (Run* run : {&first, &second}) run->step({at::tensor({8, 20, 3}, at::kLong)});
+    for (TableRun* run : {&first, &second}) run->step({at::tensor({8, 20, 3}, at::kLong)});
     EXPECT_TRUE(test::same_bits(first.table(), second.table()));
   }
 }

@@ -46,7 +46,9 @@ double largest(const at::Tensor& difference) {
 /// NaN wherever nothing was written yet.
 void poison(StaticContext& context, const nn::Transformer& model) {
   for (size_t i = 0; i < model.spec().layers.size(); ++i) {
-    for (at::Tensor buffer : {context.keys(i), context.values(i)}) buffer.fill_(NAN);
+    for (at::Tensor buffer : {context.keys(i), context.values(i)}) {
+      if (buffer.defined()) buffer.fill_(NAN);
+    }
   }
 }
 

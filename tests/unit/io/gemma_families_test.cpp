@@ -70,7 +70,7 @@ TEST(Gemma3, WrongKeysAreNamed) {
     return config_error(config);
   };
   EXPECT_THAT(error_with("hidden_activation", "silu"),
-              HasSubstr("hidden_activation = \"silu\", allowed gelu_pytorch_tanh"));
+              HasSubstr("hidden_activation = \"silu\": allowed gelu_pytorch_tanh"));
   EXPECT_THAT(error_with("sliding_window", 0), HasSubstr("sliding_window"));
   EXPECT_THAT(error_with("layer_types", {"full_attention"}), HasSubstr("layer_types"));
   EXPECT_THAT(error_with("query_pre_attn_scalar", -1), HasSubstr("query_pre_attn_scalar"));
@@ -133,7 +133,7 @@ TEST(Gemma4, WrongKeysAreNamed) {
     return config_error(config);
   };
   EXPECT_THAT(error_with("attention_bias", true),
-              HasSubstr("attention_bias = true, allowed false"));
+              HasSubstr("attention_bias = true: allowed false"));
   EXPECT_THAT(error_with("hidden_activation", "gelu"), HasSubstr("hidden_activation"));
   EXPECT_THAT(error_with("use_bidirectional_attention", "some"),
               HasSubstr("use_bidirectional_attention"));
@@ -239,9 +239,9 @@ class Gemma4Folder : public ::testing::Test {
   void SetUp() override {
     golden_ = fs::path(HEADWAY_TESTS_DIR) / "golden/hf/gemma4_all";
     config_ = parse_json_file((golden_ / "config.json").string());
-    for (const auto& [name, info] : TensorSource::open(golden_).tensors()) {
-      tensors_[name] = TensorSource::open(golden_).load(name);
-    }
+    tensors_.clear();
+    const TensorSource source = TensorSource::open(golden_);
+    for (const auto& [name, info] : source.tensors()) tensors_[name] = source.load(name);
   }
 
   void write(const fs::path& folder) const {

@@ -39,7 +39,8 @@ std::vector<at::Tensor> gradients(const Transformer& model) {
 /// Weights and biases of projections: what waits. Those of routed experts are one op of their own.
 bool waits(const spec::TensorSpec& tensor) {
   if (tensor.name.find(".experts.") != std::string::npos) return false;
-  for (const char* name : {".qkv.", ".in.", ".gate_up.", ".decay_up.", ".out.", ".up.", ".down.",
+  for (const char* name : {".qkv.", ".in.", ".gate_up.", ".decay_up.", ".kv_up.", ".q_up.",
+                           "per_layer.projection.", ".per_layer.gate.", ".out.", ".up.", ".down.",
                            ".shared.gate.", ".latent_down.", ".latent_up."}) {
     if (tensor.name.find(name) != std::string::npos) return true;
   }

@@ -13,12 +13,6 @@
 namespace headway::nn {
 namespace {
 
-spec::AttentionSpec attention(std::optional<int64_t> window) {
-  spec::AttentionSpec a;
-  a.window = window;
-  return a;
-}
-
 at::Tensor rows(int64_t first, int64_t count) {
   return at::arange(first, first + count, at::kFloat)
       .view({count, 1, 1})
@@ -27,7 +21,7 @@ at::Tensor rows(int64_t first, int64_t count) {
 }
 
 TEST(KvCache, FullLayerKeepsEverythingInOrder) {
-  KvCache cache(attention(std::nullopt));
+  KvCache cache(std::nullopt);
   int64_t total = 0;
   for (const int64_t count : {5, 1, 1, 90, 1, 200}) {
     const KvCache::View view = cache.append(rows(total, count), rows(total, count));
@@ -40,7 +34,7 @@ TEST(KvCache, FullLayerKeepsEverythingInOrder) {
 
 TEST(KvCache, WindowKeepsTheLastRowsAndBoundedMemory) {
   const int64_t window = 7;
-  KvCache cache(attention(window));
+  KvCache cache(window);
   int64_t total = 0;
   int64_t largest = 0;
   for (int step = 0; step < 2000; ++step) {
@@ -59,7 +53,7 @@ TEST(KvCache, WindowKeepsTheLastRowsAndBoundedMemory) {
 TEST(KvCache, DroppedRowsWereNeverThere) {
   for (const std::optional<int64_t> window :
        {std::optional<int64_t>(), std::optional<int64_t>(1), std::optional<int64_t>(7)}) {
-    KvCache cache(attention(window));
+    KvCache cache(window);
     int64_t total = 0;
     for (int step = 0; step < 300; ++step) {
       const int64_t count = 1 + step % 9, wrong = step % (count + 1);
@@ -78,7 +72,7 @@ TEST(KvCache, DroppedRowsWereNeverThere) {
 }
 
 TEST(KvCache, WindowOfOneRemembersNothing) {
-  KvCache cache(attention(1));
+  KvCache cache(1);
   cache.append(rows(0, 4), rows(0, 4));
   EXPECT_EQ(cache.length(), 0);
   EXPECT_TRUE(at::equal(cache.append(rows(4, 1), rows(4, 1)).k_SGK, rows(4, 1)));

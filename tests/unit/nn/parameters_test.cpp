@@ -1,13 +1,14 @@
 // The inventory is what the modules take; initialisation is per segment.
 #include "headway/nn/parameters.h"
 
+#include <algorithm>
+
 #include <ATen/Functions.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
 #include "headway/base/error.h"
 #include "headway/nn/transformer.h"
+
 #include "tests/support/tiny_specs.h"
 
 namespace headway::nn {

@@ -30,11 +30,8 @@ TEST(FanOut, GradientsOfSixteenBitsAddUpInFloat32) {
   at::Tensor sum = views[0] * 256.0;
   for (size_t i = 1; i < 4; ++i) sum = sum + views[i];
   sum.sum().backward();
-  EXPECT_EQ(x.grad().item<double>(),
-            260.0);  // 259, rounded once; the view nobody read adds nothing
-  const at::Tensor own = at::zeros({1}, at::kBFloat16).set_requires_grad(true);
-  (own * 256.0 + own + own + own).sum().backward();
-  EXPECT_EQ(own.grad().item<double>(), 256.0);
+  // 259, rounded once; the view nobody read adds nothing.
+  EXPECT_EQ(x.grad().item<double>(), 260.0);
 }
 
 TEST(FanOut, ViewsShareMemoryAndCountIsChecked) {

@@ -7,6 +7,7 @@
 
 #include "headway/base/error.h"
 #include "headway/spec/rope_frequencies.h"
+
 #include "tests/support/tiny_specs.h"
 
 namespace headway::nn {

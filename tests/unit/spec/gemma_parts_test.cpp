@@ -168,19 +168,19 @@ TEST(GemmaParts, ErrorsNameTheField) {
         << list;
   }
   EXPECT_THAT(error_of({"model.num_kv_shared_layers=0", "model.kv_source_per_layer=[null]"}),
-              HasSubstr("1 entries, allowed one a layer (= 5)"));
+              HasSubstr("1 entries: allowed one a layer (= 5)"));
   EXPECT_THAT(error_of({blocks + "global.hybrid=null"}), HasSubstr("not allowed beside mlp"));
   EXPECT_THAT(error_of({blocks + "global.moe=null"}), HasSubstr("only with both mlp and moe"));
   EXPECT_THAT(error_of({"model.per_layer_embedding=null", blocks + "local.per_layer_input=true"}),
               HasSubstr("only with model.per_layer_embedding"));
   EXPECT_THAT(error_of({blocks + "global.attention.v_head_dim=6"}),
-              HasSubstr("v_head_dim = 6, allowed head_dim (= 12) with shared_key_value"));
+              HasSubstr("v_head_dim = 6: allowed head_dim (= 12) with shared_key_value"));
   EXPECT_THAT(error_of({blocks + "local.attention.bidirectional_spans=true",
                         blocks + "local.attention.mask=none"}),
-              HasSubstr("bidirectional_spans = true, allowed only with mask causal"));
+              HasSubstr("bidirectional_spans = true: allowed only with mask causal"));
   EXPECT_THAT(error_of({"model.padding_id=256"}), HasSubstr("an id below vocab_size (= 256)"));
   EXPECT_THAT(error_of({"model.norms.kind=layer", "model.norms.weight=plain"}),
-              HasSubstr("model.per_layer_embedding.norm.kind = layer, allowed rms"));
+              HasSubstr("model.per_layer_embedding.norm.kind = layer: allowed rms"));
 }
 
 }  // namespace

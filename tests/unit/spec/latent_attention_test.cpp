@@ -230,7 +230,10 @@ TEST(MegatronLatentArguments, RulesOfTheVariant) {
   };
   EXPECT_THAT(error("multi_latent_attention", false), HasSubstr("multi_latent_attention = false"));
   EXPECT_THAT(error("qk_l2_norm", true), HasSubstr("qk_l2_norm = true: not allowed with"));
-  EXPECT_THAT(error("add_bias_linear", true), HasSubstr("add_bias_linear = true: not allowed"));
+  Json biases = sparse_arguments();
+  biases["add_bias_linear"] = true;
+  EXPECT_THAT(testing_support::message_of<UnsupportedError>([&] { from_megatron(biases); }),
+              HasSubstr("add_bias_linear = true: not allowed"));
   EXPECT_THAT(error("apply_rope_fusion", true), HasSubstr("apply_rope_fusion = true"));
   EXPECT_THAT(error("dsa_indexer_topk", nullptr), HasSubstr("dsa_indexer_topk: missing"));
   EXPECT_THAT(error("dsa_indexer_topk_freq", 0), HasSubstr("dsa_indexer_topk_freq = 0"));
