@@ -1,5 +1,6 @@
 // Fine-tuning: adapters on conversations, what they leave frozen, stops, merging, what is refused.
 // Not for: agreement with PEFT itself, which the format tests of io stand for.
+#include <cmath>
 #include <fstream>
 
 #include <ATen/Functions.h>
