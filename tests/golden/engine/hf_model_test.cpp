@@ -39,7 +39,10 @@ class HfGolden : public testing::TestWithParam<Parameter> {
     // References were computed in float64 and stored in float32: only that rounding remains for a
     // float64 model.
     logits_tolerance_ = wide ? 2e-6 : tolerance["logits_fp32"].get<double>();
-    gradient_tolerance_ = wide ? 4e-7 : tolerance["grad_rel_fp32"].get<double>();
+    // Recorded on one machine as four times the spread of a few ways. Where a layer amplifies
+    // rounding (gemma4_all), other instruction sets reach 1.13 times that: measured with AVX2.
+    constexpr double kOtherMachines = 1.5;
+    gradient_tolerance_ = wide ? 4e-7 : kOtherMachines * tolerance["grad_rel_fp32"].get<double>();
     loaded_ = load_model(folder_, GetParam().dtype, kDevice);
   }
 
